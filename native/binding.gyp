@@ -1,0 +1,16 @@
+{
+  "target_defaults": {
+    "cflags_c": ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fvisibility=hidden"],
+    "include_dirs": ["../node_modules/better-sqlite3/deps/sqlite3"],
+    "defines": ["_GNU_SOURCE"]
+  },
+  "targets": [
+    {
+      "target_name": "eventd",
+      "sources": [
+        "<!@(node -p \"require('fs').readdirSync('.').filter(f => f.endsWith('.c')).sort().join(' ')\")"
+      ],
+      "libraries": ["-lpthread"]
+    }
+  ]
+}

@@ -1,0 +1,299 @@
+/**
+ * The typed face of the native addon (`native/`).
+ *
+ * Handles are positive integers valid in every thread of the process; a stale or foreign handle
+ * throws `ERR_HANDLE`. Failing system calls throw an Error whose `code` is the errno name
+ * (`ENOENT`, `EINVAL`, ...). Positions, sequences and times in nanoseconds are bigint.
+ */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+declare const handle: unique symbol;
+/** A process-wide reference to a native object of one kind. */
+export type Handle<Kind extends string> = number & { readonly [handle]: Kind };
+export type RingHandle = Handle<'ring'>;
+export type ProducerHandle = Handle<'producer'>;
+export type ChannelHandle = Handle<'channel'>;
+export type SegmentHandle = Handle<'segment'>;
+export type DrainHandle = Handle<'drain'>;
+export type CursorHandle = Handle<'cursor'>;
+
+/** What a ring's metadata said when it was mapped. */
+export interface RingInfo {
+  readonly ring: RingHandle;
+  readonly cpu: number;
+  /** Data bytes, a power of two. */
+  readonly capacity: number;
+  readonly generation: bigint;
+}
+
+/** Live positions of a ring. */
+export interface RingStatus {
+  readonly writePos: bigint;
+  readonly tailPos: bigint;
+  readonly generation: bigint;
+  readonly capacity: number;
+}
+
+/** The three identity stamps of an event, 16 bytes each: effective token, true token, process. */
+export interface ProducerIdentity {
+  readonly effectiveToken: Uint8Array;
+  readonly trueToken: Uint8Array;
+  readonly process: Uint8Array;
+}
+
+/** One event to write; `type` and `payload` are stored as they are. */
+export interface ProducerEvent {
+  readonly type: Uint8Array;
+  readonly payload: Uint8Array;
+}
+
+/** What one taken segment holds. */
+export interface SegmentInfo {
+  readonly segment: SegmentHandle;
+  /** Rows it will insert: KMES events plus gap records. */
+  readonly rows: number;
+  readonly events: number;
+  readonly gaps: number;
+  readonly bytes: number;
+  /** CLOCK_MONOTONIC ns at which its first entry was appended. */
+  readonly openedAt: bigint;
+}
+
+/** A maximal contiguous run of one CPU's sequences inside a segment. */
+export interface SegmentRun {
+  readonly kind: 'events' | 'gap';
+  readonly cpu: number;
+  readonly first: bigint;
+  readonly last: bigint;
+  /** Header timestamp (ns) of the last event seen on that CPU before the run; null if there is none. */
+  readonly previousTimestamp: bigint | null;
+  /** For gaps: header timestamp of the revealing event. Null for event runs. */
+  readonly revealingTimestamp: bigint | null;
+}
+
+/** Values of STO-15 that hold once the segment's transaction is committed. */
+export interface SegmentWatermark {
+  readonly cpu: number;
+  /** Highest sequence of the CPU stored or gap-recorded by this shard. */
+  readonly last: bigint;
+  /** Everything of the CPU up to here is stored or gap-recorded, in whichever shard. */
+  readonly settled: bigint;
+}
+
+export interface ChannelStatus {
+  readonly rows: number;
+  readonly bytes: number;
+  readonly maxRows: number;
+  /** Drain threads blocked on this channel. */
+  readonly blocked: number;
+}
+
+/** What a drain thread reports to its actor. Never one per event. */
+export type DrainEvent =
+  /** The channel at `index` turned non-empty, or passed half its room. */
+  | { readonly type: 'available'; readonly index: number; readonly rows: number }
+  /** The ring is empty and the thread goes to sleep on the futex. */
+  | { readonly type: 'idle' }
+  /** No room in the channel at `index`: reading is paused, events stay in the ring. */
+  | { readonly type: 'throttled'; readonly index: number }
+  | { readonly type: 'resumed'; readonly index: number }
+  /** KMES overwrote unread events; reading went on at the tail. */
+  | { readonly type: 'lapped'; readonly from: bigint; readonly to: bigint }
+  /** An insane event prefix; reading went on at `to`. */
+  | { readonly type: 'corrupt'; readonly from: bigint; readonly to: bigint }
+  | { readonly type: 'gap'; readonly first: bigint; readonly last: bigint }
+  /** Ring fill crossed a limit: 0 normal, 1 elevated, 2 emergency. `fill` is 0..1. */
+  | { readonly type: 'pressure'; readonly level: 0 | 1 | 2; readonly fill: number }
+  /** The ring was replaced; the old one is drained to its end and the thread waits for `drainReattach`. */
+  | { readonly type: 'generation'; readonly lastSequence: bigint }
+  | { readonly type: 'reattached'; readonly generation: bigint; readonly capacity: number }
+  /** The final drain cycle is over; nothing more will be appended. */
+  | { readonly type: 'finished'; readonly lastSequence: bigint };
+
+export interface DrainOptions {
+  readonly ring: RingHandle;
+  readonly cpu: number;
+  /** The CPU's shard channels in round-robin order. */
+  readonly channels: readonly ChannelHandle[];
+  /** Sequence tracker to start from; 0n = nothing seen in this boot. */
+  readonly lastSequence: bigint;
+  /** Header timestamp (ns) of the event `lastSequence` names, if known. */
+  readonly lastTimestamp: bigint | null;
+  /**
+   * Sorted, disjoint, inclusive [first, last] pairs above `lastSequence` that are stored or
+   * gap-recorded already: first0, last0, first1, last1, ...
+   */
+  readonly covered: BigUint64Array;
+  /** Ring fill in percent at which pressure becomes elevated and emergency. */
+  readonly elevatedPercent: number;
+  readonly emergencyPercent: number;
+}
+
+export interface DrainStatus {
+  readonly lastSequence: bigint;
+  readonly readPos: bigint;
+  readonly events: bigint;
+  readonly gaps: bigint;
+  /** Sequences inside gap records made so far. */
+  readonly lost: bigint;
+  /** Highest ring fill seen since start, 0..1. */
+  readonly peakFill: number;
+}
+
+/** A value bound to SQL: bigint INTEGER, number REAL, string TEXT, bytes BLOB. */
+export type SqlValue = bigint | number | string | Uint8Array | null;
+
+/** One database of a fan-out: a prepared SELECT on the connection with this slot number. */
+export interface CursorPart {
+  readonly slot: number;
+  readonly sql: string;
+  readonly params: readonly SqlValue[];
+}
+
+/** One field of a SELECT list: a header column or a payload path. */
+export interface CursorField {
+  readonly name: string;
+  /** Index into EVENT_COLUMNS, or -1 for a payload path. */
+  readonly column: number;
+  /** Path segments, for a payload path and for the fallback of a NULL column. */
+  readonly path: readonly string[];
+}
+
+/**
+ * A merged read over several databases. Every part's SELECT yields, in this order: one column per
+ * sort key, then EVENT_COLUMNS, then the payload; its rows are sorted by the sort keys.
+ */
+export interface CursorOptions {
+  readonly parts: readonly CursorPart[];
+  readonly sort: readonly { readonly descending: boolean }[];
+  readonly skip: bigint;
+  /** Null = no limit. */
+  readonly take: bigint | null;
+  /** Null = all header columns and all top-level payload fields. */
+  readonly fields: readonly CursorField[] | null;
+}
+
+export interface CursorChunk {
+  readonly records: number;
+  /** True when nothing is left. */
+  readonly done: boolean;
+  /** One complete wire frame `{status: "ok", records: [...]}` with its length prefix. */
+  readonly frame: Uint8Array;
+}
+
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+}
+
+/** Header columns in the order a cursor expects and a record shows them. */
+export const EVENT_COLUMNS = [
+  'timestamp',
+  'cpu_id',
+  'sequence',
+  'origin_class',
+  'event_type',
+  'effective_token_guid',
+  'true_token_guid',
+  'process_guid',
+  'boot_id',
+] as const;
+
+export interface NativeAddon {
+  // Rings, consumer side (KMES-86..101, KMES-117..141).
+  /** Maps the ring file, verified; throws EINVAL with a reason when it is no ring. */
+  ringOpen(path: string): RingInfo;
+  /** The real kmes_attach; throws EPERM, EINVAL, ENOSYS, ... */
+  ringAttachKernel(cpu: number): RingInfo;
+  ringStatus(ring: RingHandle): RingStatus;
+  /** Unmaps, then closes. A ring owned by a running drain thread throws EBUSY. */
+  ringClose(ring: RingHandle): void;
+
+  // Rings, producer side (kmesd, tests, benchmarks).
+  /** Creates a ring file atomically (temporary name, rename). */
+  producerCreate(path: string, cpu: number, capacity: number): ProducerHandle;
+  producerOpen(path: string): ProducerHandle;
+  /** Writes one event; returns its sequence, or null when it was dropped (sequence consumed). */
+  producerEmit(
+    producer: ProducerHandle,
+    origin: number,
+    event: ProducerEvent,
+    identity: ProducerIdentity | null,
+  ): bigint | null;
+  /** Writes all events under one timestamp and identity, published at once; returns how many were written. */
+  producerEmitBatch(
+    producer: ProducerHandle,
+    origin: number,
+    events: readonly ProducerEvent[],
+    identity: ProducerIdentity | null,
+  ): number;
+  /** Replaces the ring by one of another capacity (swap with generation change, survivors kept). */
+  producerResize(producer: ProducerHandle, capacity: number): void;
+  producerStatus(producer: ProducerHandle): RingStatus & { readonly sequence: bigint; readonly dropped: bigint };
+  producerClose(producer: ProducerHandle): void;
+  /** The check of KMES-47: one well-formed value filling the buffer, at most `maxDepth` containers deep. */
+  msgpackValid(bytes: Uint8Array, maxDepth: number): boolean;
+
+  // Handoff (ING-42..47).
+  channelOpen(shard: number, maxRows: number, maxBytes: number): ChannelHandle;
+  channelLimit(channel: ChannelHandle, maxRows: number): void;
+  /** Swaps the filling segment out; null when it is empty or the previous one is still out. */
+  channelTake(channel: ChannelHandle): SegmentInfo | null;
+  channelStatus(channel: ChannelHandle): ChannelStatus;
+  channelClose(channel: ChannelHandle): void;
+  segmentWatermarks(segment: SegmentHandle): SegmentWatermark[];
+  /** The segment's transaction is committed: its memory goes back to the channel. */
+  segmentCommitted(segment: SegmentHandle): void;
+  /** The segment could not be stored: returns what it held and releases it. */
+  segmentLost(segment: SegmentHandle): SegmentRun[];
+  /** The gap records for everything `segmentLost` returned on this channel are committed. */
+  channelLossRecorded(channel: ChannelHandle): void;
+
+  // Drain threads (ING-8..25): one OS thread per ring, reports on the calling JS thread.
+  drainStart(options: DrainOptions, report: (event: DrainEvent) => void): DrainHandle;
+  /** Hands over the new ring after a `generation` report; the old one is closed by the thread. */
+  drainReattach(drain: DrainHandle, ring: RingHandle): void;
+  drainLimits(drain: DrainHandle, elevatedPercent: number, emergencyPercent: number): void;
+  /** One last cycle up to the write position of this moment, then a `finished` report. */
+  drainFinish(drain: DrainHandle): void;
+  /** Ends the thread now, without draining; joins it and closes its ring. Safe twice. */
+  drainStop(drain: DrainHandle): void;
+  drainStatus(drain: DrainHandle): DrainStatus;
+
+  // SQLite: connections register under a slot when the extension is loaded into them.
+  /** sqlite3_interrupt from any thread; false when the slot's connection is closed. */
+  slotInterrupt(slot: number): boolean;
+  /** Interrupts the slot's connection after `ms`; 0 clears the deadline. */
+  slotDeadline(slot: number, ms: number): void;
+  cursorOpen(options: CursorOptions): CursorHandle;
+  /** At most this many records and about this many bytes. Throws code SQLITE_INTERRUPT when interrupted. */
+  cursorFetch(cursor: CursorHandle, maxRecords: number, maxBytes: number): CursorChunk;
+  cursorClose(cursor: CursorHandle): void;
+
+  // System.
+  peerCredentials(fd: number): PeerCredentials;
+  /** One datagram to a Unix socket; a leading '@' means the abstract namespace. Never blocks. */
+  sendDatagram(path: string, data: Uint8Array): void;
+  /** Calls back on this thread whenever the descriptor is readable, until the returned function is called. */
+  watchReadable(fd: number, callback: () => void): () => void;
+  /** flock(2) on a descriptor: exclusive, non-blocking; false when another process holds it. */
+  lockFile(fd: number): boolean;
+  /** CLOCK_REALTIME and CLOCK_MONOTONIC in ns. */
+  realtimeNs(): bigint;
+  monotonicNs(): bigint;
+  /** Resolves a raw syscall number with harmless arguments to its errno name (HOST-2). */
+  probeSyscall(number: number, argument: bigint): string;
+}
+
+/** Absolute path of the addon, which is also the SQLite extension. */
+export const addonPath = fileURLToPath(
+  new URL('../../../native/build/Release/eventd.node', import.meta.url),
+);
+
+/** Entry point of the SQLite extension inside the addon. */
+export const extensionEntry = 'sqlite3_eventd_init';
+
+export const native: NativeAddon = createRequire(import.meta.url)(addonPath) as NativeAddon;
