@@ -277,8 +277,21 @@ export interface NativeAddon {
   peerCredentials(fd: number): PeerCredentials;
   /** One datagram to a Unix socket; a leading '@' means the abstract namespace. Never blocks. */
   sendDatagram(path: string, data: Uint8Array): void;
+  /** Binds a datagram socket (mode 0600) whose messages carry the sender's pid; returns the descriptor (HOST-9). */
+  notifyListen(path: string): number;
+  /** The next waiting message and the kernel-attested pid of its sender; null when none waits. Never blocks. */
+  notifyReceive(fd: number): { readonly pid: number; readonly data: Uint8Array } | null;
   /** Calls back on this thread whenever the descriptor is readable, until the returned function is called. */
   watchReadable(fd: number, callback: () => void): () => void;
+  /** Subscribes to process starts and exits (netlink); a descriptor to watch. EPERM where the kernel refuses. */
+  processConnectorOpen(): number;
+  /**
+   * Takes up to 256 events without blocking: packed 16-byte records (u32 kind 1 exec / 2 exit, u32
+   * pid, u32 wait status, u32 zero, little-endian), and how often the kernel's queue overflowed.
+   */
+  processConnectorReceive(fd: number): { readonly records: Uint8Array; readonly overruns: number };
+  /** Unsubscribes and closes. */
+  processConnectorClose(fd: number): void;
   /** flock(2) on a descriptor: exclusive, non-blocking; false when another process holds it. */
   lockFile(fd: number): boolean;
   /** CLOCK_REALTIME and CLOCK_MONOTONIC in ns. */

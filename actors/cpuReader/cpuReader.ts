@@ -1,0 +1,145 @@
+/**
+ * The ring reader actor: gives the machine its native drain thread and its streams to the writers.
+ * All readers share one thread (worker.ts); the reading itself is a native thread per ring (ING-8).
+ */
+import { Subject, type Observable } from 'rxjs';
+import { type ActorRefFrom, createActor, fromCallback, fromPromise } from 'xstate';
+import { type CpuReaderEvent, type CpuReaderOutput, cpuReaderMachine, type DrainCommand, type PressureLevel } from '../../machines/cpuReader.js';
+import {
+  type ChannelHandle,
+  type DrainEvent,
+  type DrainHandle,
+  type DrainStatus,
+  native,
+  type RingHandle,
+  type RingInfo,
+} from '../../src/native/addon.js';
+import type { CpuResume } from '../../src/stores/resume.js';
+import type { FromReaders, ReaderToWriter } from '../messages.js';
+
+/** Ring fill in percent at which index builds have to yield (IDX-15). */
+export const ELEVATED_PERCENT = 25;
+
+export interface CpuReaderOptions {
+  readonly cpu: number;
+  /** Mapped by the daemon while it attached to every ring; the drain thread owns it from now on. */
+  readonly ring: RingHandle;
+  readonly resume: CpuResume;
+  /** The CPU's shards in round-robin order, with their channels and the streams to their writers. */
+  readonly shards: readonly {
+    readonly shard: number;
+    readonly channel: ChannelHandle;
+    send(message: ReaderToWriter): void;
+  }[];
+  readonly emergencyPercent: number;
+  /** Attaches to the CPU's current ring again. */
+  attach(cpu: number): RingInfo;
+}
+
+export interface CpuReader {
+  readonly actor: ActorRefFrom<typeof cpuReaderMachine>;
+  /** Losses as they are found, and the end. Completes with the reader. */
+  readonly reports$: Observable<FromReaders>;
+  /** Null before the drain thread runs and after it ended. */
+  status(): DrainStatus | null;
+  setEmergency(percent: number): void;
+}
+
+const LEVELS: readonly PressureLevel[] = ['normal', 'elevated', 'emergency'];
+
+/** Starts a reader. Subscribe to `reports$` at once: it does not repeat. */
+export function startCpuReader(options: CpuReaderOptions): CpuReader {
+  const { cpu, shards } = options;
+  const reports$ = new Subject<FromReaders>();
+  let drain: DrainHandle | null = null;
+  let emergencyPercent = options.emergencyPercent;
+
+  const machine = cpuReaderMachine.provide({
+    actors: {
+      recover: fromPromise<void, { cpu: number }>(async () => {}),
+      drain: fromCallback<DrainCommand, unknown>(({ sendBack, receive }) => {
+        const running = native.drainStart(
+          {
+            ring: options.ring,
+            cpu,
+            channels: shards.map(({ channel }) => channel),
+            lastSequence: options.resume.sequence,
+            lastTimestamp: options.resume.timestamp,
+            covered: options.resume.covered,
+            elevatedPercent: ELEVATED_PERCENT,
+            emergencyPercent,
+          },
+          (event) => sendBack(ringEvent(event)),
+        );
+        drain = running;
+        receive((command) => {
+          if (command.type === 'drain.finish') native.drainFinish(running);
+          else native.drainReattach(running, command.ring as RingHandle);
+        });
+        return () => {
+          drain = null;
+          native.drainStop(running);
+        };
+      }),
+      attach: fromPromise(async ({ input }) => ({ ring: options.attach(input.cpu).ring })),
+    },
+    actions: {
+      forwardAvailable: (_, { index, rows }) => shards[index]?.send({ type: 'batch.available', rows }),
+      forwardPressure: (_, { level, fill }) => {
+        for (const { send } of shards) send({ type: 'pressure', cpu, level, fill });
+      },
+      reportLoss: (_, { type, ...detail }) => reports$.next({ type: 'loss', cpu, what: type, detail }),
+      reportAttachFailure: (_, detail) => reports$.next({ type: 'loss', cpu, what: 'ring.attachFailed', detail }),
+    },
+  });
+
+  const actor = createActor(machine, {
+    id: `reader-${cpu}`,
+    systemId: `reader-${cpu}`,
+    input: { cpu, shards: shards.map(({ shard }) => shard) },
+  });
+  actor.subscribe({
+    complete: () => {
+      reports$.next({ type: 'finished', cpu, output: actor.getSnapshot().output as CpuReaderOutput });
+      reports$.complete();
+    },
+  });
+  actor.start();
+  return {
+    actor,
+    reports$,
+    status: () => (drain === null ? null : native.drainStatus(drain)),
+    setEmergency: (percent) => {
+      emergencyPercent = percent;
+      if (drain !== null) native.drainLimits(drain, ELEVATED_PERCENT, percent);
+    },
+  };
+}
+
+/** What the drain thread says, in the machine's words. */
+function ringEvent(event: DrainEvent): CpuReaderEvent {
+  switch (event.type) {
+    case 'pressure':
+      return { type: 'ring.pressure', level: LEVELS[event.level] ?? 'normal', fill: event.fill };
+    case 'generation':
+      return { type: 'ring.replaced', lastSequence: event.lastSequence };
+    case 'available':
+      return { type: 'ring.available', index: event.index, rows: event.rows };
+    case 'idle':
+      return { type: 'ring.idle' };
+    case 'throttled':
+      return { type: 'ring.throttled', index: event.index };
+    case 'resumed':
+      return { type: 'ring.resumed', index: event.index };
+    case 'lapped':
+      return { type: 'ring.lapped', from: event.from, to: event.to };
+    case 'corrupt':
+      return { type: 'ring.corrupt', from: event.from, to: event.to };
+    case 'gap':
+      return { type: 'ring.gap', first: event.first, last: event.last };
+    case 'reattached':
+      return { type: 'ring.reattached', generation: event.generation, capacity: event.capacity };
+    case 'finished':
+      return { type: 'ring.finished', lastSequence: event.lastSequence };
+  }
+}

@@ -1,0 +1,75 @@
+/** Entry of the readers' thread: one reader actor per CPU, a port to every shard writer. */
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { attachRing, type KmesSource } from '../../src/host/kmes.js';
+import type { ChannelHandle, RingHandle } from '../../src/native/addon.js';
+import type { CpuResume } from '../../src/stores/resume.js';
+import { InspectionFeed } from '../inspector/feed.js';
+import type { FromReaders, ReaderToWriter, ToReaders, WriterToReader } from '../messages.js';
+import { linkPort } from '../streams.js';
+import { startCpuReader } from './cpuReader.js';
+
+export interface CpuReadersThreadData {
+  readonly kmes: KmesSource;
+  readonly emergencyPercent: number;
+  readonly shards: readonly { readonly shard: number; readonly channel: ChannelHandle; readonly port: MessagePort }[];
+  readonly cpus: readonly {
+    readonly cpu: number;
+    readonly ring: RingHandle;
+    readonly resume: CpuResume;
+    readonly shards: readonly number[];
+  }[];
+}
+
+if (parentPort === null) throw new Error('cpuReader/worker.js runs as a worker thread only');
+const data = workerData as CpuReadersThreadData;
+const daemon = linkPort<ToReaders, FromReaders>(parentPort);
+const writers = new Map(
+  data.shards.map(({ shard, channel, port }) => {
+    const link = linkPort<WriterToReader, ReaderToWriter>(port);
+    return [shard, { shard, channel, send: link.send, close: link.close }];
+  }),
+);
+const feed = new InspectionFeed('readers', (message) => daemon.send({ type: 'inspection', message }));
+
+const readers = data.cpus.map(({ cpu, ring, resume, shards }) => {
+  const reader = startCpuReader({
+    cpu,
+    ring,
+    resume,
+    shards: shards.flatMap((shard) => writers.get(shard) ?? []),
+    emergencyPercent: data.emergencyPercent,
+    attach: (number) => {
+      const info = attachRing(data.kmes, number);
+      if (info === null) throw new Error(`the ring of CPU ${number} is gone`);
+      return info;
+    },
+  });
+  feed.watch(reader.actor);
+  return reader;
+});
+
+let open = readers.length;
+for (const { reports$ } of readers) {
+  reports$.subscribe({
+    next: (report) => daemon.send(report),
+    complete: () => {
+      if (--open > 0) return;
+      for (const writer of writers.values()) writer.close();
+      daemon.close();
+    },
+  });
+}
+daemon.messages$.subscribe((message) => {
+  switch (message.type) {
+    case 'stop':
+      for (const { actor } of readers) actor.send({ type: 'reader.stop' });
+      break;
+    case 'emergency':
+      for (const { setEmergency } of readers) setEmergency(message.percent);
+      break;
+    case 'inspect':
+      feed.enable(message.on);
+      break;
+  }
+});
+daemon.send({ type: 'ready' });

@@ -1,0 +1,140 @@
+/**
+ * The daemon's configuration (phase 1, and every change after it): reads the settings below
+ * `Machine\System\eventd`, watches them, and keeps what is in force when the registry is gone (FAIL-25).
+ */
+import { Subject, type Observable } from 'rxjs';
+import {
+  type AppliedChange,
+  applyChange,
+  freshProblems,
+  readServiceSettings,
+  readSettings,
+  SERVICE_DEFAULTS,
+  type ServiceSettings,
+} from '../../src/registry/configuration.js';
+import { EVENTD_KEY, SERVICE_KEY } from '../../src/registry/names.js';
+import type { Registry, RegistryWatch } from '../../src/registry/registry.js';
+import { ensureSecurityDefaults } from '../../src/registry/securityDefaults.js';
+import type { Settings } from '../../src/registry/settings.js';
+import type { RegistryValue } from '../../src/registry/value.js';
+import type { DaemonLog } from './log.js';
+
+export class Configuration {
+  readonly #registry: Registry;
+  readonly #log: DaemonLog;
+  readonly #changed$ = new Subject<void>();
+  readonly #reported = new Set<string>();
+  #watch: RegistryWatch | null = null;
+  #settings: Settings;
+  readonly service: ServiceSettings;
+
+  private constructor(registry: Registry, log: DaemonLog, settings: Settings, service: ServiceSettings) {
+    this.#registry = registry;
+    this.#log = log;
+    this.#settings = settings;
+    this.service = service;
+  }
+
+  /**
+   * Arms the watch, then reads (LIFE-135), and creates missing security defaults (LIFE-136).
+   *
+   * @throws Error with one line per required value that is missing or invalid (LIFE-101)
+   */
+  static async load(registry: Registry, log: DaemonLog): Promise<Configuration> {
+    let notify: () => void = () => undefined;
+    const watch = armWatch(registry, () => notify());
+    try {
+      const { settings, problems } = readSettings(await valuesOf(registry, EVENTD_KEY));
+      if (settings === null) {
+        const fatal = problems.filter((p) => p.fatal).map((p) => p.message);
+        throw new Error(`${EVENTD_KEY}: ${fatal.join('; ')}`);
+      }
+      for (const { message } of problems) log.warn(message);
+      const service = readServiceSettings(await valuesOf(registry, SERVICE_KEY));
+      for (const { message } of service.problems) log.warn(`${SERVICE_KEY}: ${message}`);
+      await ensureSecurityDefaults(registry, log);
+      const configuration = new Configuration(registry, log, settings, service.settings);
+      freshProblems(configuration.#reported, problems);
+      configuration.#watch = watch;
+      notify = () => configuration.#notified();
+      return configuration;
+    } catch (error) {
+      watch.close();
+      throw error;
+    }
+  }
+
+  get settings(): Settings {
+    return this.#settings;
+  }
+
+  /** Something below the key changed; call `reload` to see what. */
+  get changed$(): Observable<void> {
+    return this.#changed$;
+  }
+
+  /**
+   * Reads again and takes over what may change at run time (LIFE-141). An unavailable registry changes
+   * nothing (FAIL-25).
+   *
+   * @returns what was applied, for one `synthetic.config_change` each (CFG-4)
+   */
+  async reload(): Promise<readonly AppliedChange[]> {
+    let values: readonly RegistryValue[];
+    try {
+      await this.#registry.refresh();
+      values = await valuesOf(this.#registry, EVENTD_KEY);
+    } catch (error) {
+      this.#log.warn(`configuration kept: ${error instanceof Error ? error.message : String(error)}`);
+      return [];
+    }
+    const { settings, applied, deferredRestart, problems } = applyChange(this.#settings, values);
+    for (const { message } of freshProblems(this.#reported, problems)) this.#log.warn(message);
+    for (const key of deferredRestart) this.#log.info(`${key} changed; it takes effect at the next start`);
+    this.#settings = settings;
+    return applied;
+  }
+
+  async close(): Promise<void> {
+    this.#watch?.close();
+    this.#changed$.complete();
+    await this.#registry.close();
+  }
+
+  #notified(): void {
+    const events = this.#watch?.take() ?? [];
+    // A key that was deleted and made again needs a new watch (HOST-46).
+    if (events.some(({ type }) => type === 'keyDeleted')) {
+      this.#watch?.close();
+      this.#watch = null;
+      this.#rearm();
+    }
+    if (events.length > 0) this.#changed$.next();
+  }
+
+  #rearm(delayMs = 100): void {
+    try {
+      this.#watch = armWatch(this.#registry, () => this.#notified());
+      this.#changed$.next();
+    } catch {
+      setTimeout(() => this.#rearm(Math.min(delayMs * 2, 5000)), delayMs).unref();
+    }
+  }
+}
+
+/** The stop bound without a configuration: peinit's own default. */
+export const DEFAULT_SERVICE = SERVICE_DEFAULTS;
+
+function armWatch(registry: Registry, notify: () => void): RegistryWatch {
+  return registry.watch(EVENTD_KEY, notify);
+}
+
+/** An absent key has no values: every required one is then missing by name. */
+async function valuesOf(registry: Registry, key: string): Promise<readonly RegistryValue[]> {
+  try {
+    return await registry.readValues(key);
+  } catch (error) {
+    if ((error as { code?: unknown }).code === 'ENOENT') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,73 @@
+/** The daemon actor: binds the machine to its runtime, to the signals of the process, and to a stop bound. */
+import { createActor, fromPromise } from 'xstate';
+import { type DaemonOutput, daemonMachine } from '../../machines/daemon.js';
+import { type DaemonOptions, DaemonRuntime } from './runtime.js';
+
+/** Exit code of an abort at the stop bound (LIFE-210). */
+const EXIT_ABORTED = 1;
+
+/**
+ * Runs eventd in this process until it has stopped.
+ *
+ * @returns what the process should exit with, and why
+ */
+export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
+  const runtime = new DaemonRuntime(options);
+  const { log } = options;
+  const machine = daemonMachine.provide({
+    actors: {
+      configure: fromPromise(() => runtime.configure()),
+      openStores: fromPromise(() => runtime.openStores()),
+      resolveBoot: fromPromise(() => runtime.resolveBoot()),
+      attachKmes: fromPromise(() => runtime.attachKmes()),
+      bindSockets: fromPromise(() => runtime.bindSockets()),
+      startActors: fromPromise(() => runtime.startActors()),
+      announceReady: fromPromise(() => runtime.announceReady()),
+      reload: fromPromise(({ input }) => runtime.reload(input.announce)),
+      stopAccepting: fromPromise(() => runtime.stopAccepting()),
+      drainRings: fromPromise(() => runtime.drainRings()),
+      commitAll: fromPromise(() => runtime.commitAll()),
+      recordShutdown: fromPromise(() => runtime.recordShutdown()),
+      closeStores: fromPromise(() => runtime.closeStores()),
+      releaseRings: fromPromise(() => runtime.release()),
+      undo: fromPromise(() => runtime.undo()),
+    },
+    actions: {
+      announceStopping: (_, { reason }) => {
+        runtime.announceStopping(reason);
+        const { stopBoundMs } = runtime;
+        // Past the bound the service manager would kill the whole group anyway; go first, with a reason.
+        setTimeout(() => {
+          log.error(`shutdown did not finish within ${stopBoundMs} ms; aborting`);
+          process.exit(EXIT_ABORTED);
+        }, stopBoundMs).unref();
+      },
+      reportFailure: (_, { phase, message }) => log.error(`${phase}: ${message}`),
+    },
+  });
+  const actor = createActor(machine, { id: 'daemon', systemId: 'daemon' });
+  runtime.onThreadFailed = (thread, message) => actor.send({ type: 'thread.failed', thread, message });
+  runtime.onConfigurationChanged = () => actor.send({ type: 'configuration.changed' });
+
+  const signals = {
+    SIGTERM: () => actor.send({ type: 'stop.requested', reason: 'SIGTERM' }),
+    SIGINT: () => actor.send({ type: 'stop.requested', reason: 'SIGINT' }),
+    SIGQUIT: () => {
+      process.stderr.write(`${runtime.dump()}\n`);
+      actor.send({ type: 'stop.requested', reason: 'SIGQUIT' });
+    },
+    SIGHUP: () => actor.send({ type: 'reload.requested' }),
+  } as const;
+  for (const [signal, handler] of Object.entries(signals)) process.on(signal, handler);
+
+  const done = new Promise<DaemonOutput>((resolve, reject) => {
+    actor.subscribe({ complete: () => resolve(actor.getSnapshot().output as DaemonOutput), error: reject });
+  });
+  actor.start();
+  runtime.watch(actor);
+  try {
+    return await done;
+  } finally {
+    for (const [signal, handler] of Object.entries(signals)) process.off(signal, handler);
+  }
+}

@@ -1,0 +1,58 @@
+/** What actors in different threads say to each other. Batches, gaps, credits and commands; never events. */
+import type { CpuReaderOutput, PressureLevel } from '../machines/cpuReader.js';
+import type { CommitFailure, WriterLimits } from '../machines/shardWriter.js';
+import type { SyntheticEvent } from '../src/stores/synthetic.js';
+
+/** Reader to writer, over their own port. */
+export type ReaderToWriter =
+  | { readonly type: 'batch.available'; readonly rows: number }
+  | { readonly type: 'pressure'; readonly cpu: number; readonly level: PressureLevel; readonly fill: number };
+
+/** Writer to reader: how many rows the shared channel may hold. Room itself is granted by taking a segment. */
+export type WriterToReader = { readonly type: 'credit'; readonly rows: number };
+
+/** Daemon to a writer thread. */
+export type ToWriter =
+  | { readonly type: 'synthetic'; readonly event: SyntheticEvent }
+  | { readonly type: 'limits'; readonly limits: WriterLimits }
+  /** Commit what is left and answer `drained`; shutdown step 4. */
+  | { readonly type: 'stop' }
+  /** Close the connection and answer `closed`; shutdown step 7. */
+  | { readonly type: 'close' }
+  | { readonly type: 'inspect'; readonly on: boolean }
+  | { readonly type: 'dump' };
+
+/** A writer thread to the daemon. */
+export type FromWriter =
+  | { readonly type: 'ready' }
+  | {
+      readonly type: 'committed';
+      readonly rows: number;
+      readonly events: number;
+      readonly commitMs: number;
+      /** Synthetic rows stored by this commit. */
+      readonly synthetic: number;
+    }
+  | { readonly type: 'failed'; readonly failure: CommitFailure }
+  /** The file is damaged: nothing more is written to it. */
+  | { readonly type: 'readOnly' }
+  /** Everything is committed; the connection stays open for the shutdown record. */
+  | { readonly type: 'drained'; readonly lastSequences: ReadonlyMap<number, bigint> }
+  | { readonly type: 'closed' }
+  | { readonly type: 'inspection'; readonly message: unknown }
+  | { readonly type: 'dumped'; readonly dump: unknown };
+
+/** Daemon to the reader thread. */
+export type ToReaders =
+  | { readonly type: 'stop' }
+  | { readonly type: 'emergency'; readonly percent: number }
+  | { readonly type: 'inspect'; readonly on: boolean }
+  | { readonly type: 'dump' };
+
+/** The reader thread to the daemon. */
+export type FromReaders =
+  | { readonly type: 'ready' }
+  | { readonly type: 'loss'; readonly cpu: number; readonly what: string; readonly detail: Record<string, unknown> }
+  | { readonly type: 'finished'; readonly cpu: number; readonly output: CpuReaderOutput }
+  | { readonly type: 'inspection'; readonly message: unknown }
+  | { readonly type: 'dumped'; readonly dump: unknown };

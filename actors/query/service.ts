@@ -1,0 +1,243 @@
+/**
+ * eventd's query service: one Unix socket, one session per connection, a few worker threads that read
+ * (WIRE-1, WIRE-13, QX-60..68).
+ */
+import type { Server, Socket } from 'node:net';
+import type { InspectionEvent, Observer } from 'xstate';
+import type { QuerySessionOutcome } from '../../machines/querySession.js';
+import { type EventReader, mayReadEvents } from '../../src/access/eventReadGate.js';
+import { native } from '../../src/native/addon.js';
+import { tokenFromCredentials } from '../../src/host/peerIdentity.js';
+import { QueryError } from '../../src/query/errors.js';
+import { encodeError } from '../../src/wire/messages.js';
+import { interpret } from './interpret.js';
+import type { QueryLogger } from './logger.js';
+import { listenForQueries, replaceableByOthers } from './querySocket.js';
+import { type QuerySession, type QuerySessionHost, type QuerySlot, startQuerySession } from './session.js';
+import { QueryWorkerPool } from './workerPool.js';
+
+const WORKERS = 2;
+
+/** Connections the kernel keeps for us while we are busy. */
+const BACKLOG = 512;
+
+/** Sockets accepted beyond two per query slot: short-lived errors must still get an answer. */
+const SPARE_CONNECTIONS = 64;
+
+/** Time a refused connection has to take its answer, in ms. */
+const LINGER_MS = 500;
+
+const STOPPING = 'shutting down: eventd is stopping';
+
+/** The settings of this service (QX-61, QX-62, WIRE-3). Changes hold for queries started later (QX-64). */
+export interface QueryLimits {
+  readonly maxConcurrentQueries: number;
+  readonly maxQueryMessageBytes: number;
+  readonly queryTimeoutMs: number;
+}
+
+export interface QueryServiceOptions {
+  readonly socketPath: string;
+  readonly eventStorePath: string;
+  readonly limits: QueryLimits;
+  readonly logger: QueryLogger;
+  /** Groups whose members are administrators besides root; see `resolveAdminGroups` (HOST-67). */
+  readonly adminGids?: ReadonlySet<number>;
+  /** Token of the peer behind an accepted socket (QX-8); by default made of its Unix credentials. */
+  readonly identify?: (fd: number) => EventReader;
+  /** Sees what every session's actor does. */
+  readonly onInspect?: Observer<InspectionEvent>;
+  /** Module of the worker threads. */
+  readonly workerEntry?: URL;
+}
+
+/** Counts since start, `running` and `connections` as of now. */
+export interface QueryServiceStats {
+  readonly connections: number;
+  /** Queries that hold a slot. */
+  readonly running: number;
+  /** Requests answered by an error before anything was read. */
+  readonly refused: number;
+  /** Queries ended by an error, a timeout or their client while they ran. */
+  readonly failed: number;
+  /** Queries delivered to the end message. */
+  readonly delivered: number;
+}
+
+export class QueryService {
+  readonly #options: QueryServiceOptions;
+  readonly #server: Server;
+  readonly #workers: QueryWorkerPool;
+  readonly #host: QuerySessionHost;
+  readonly #sessions = new Set<QuerySession>();
+  /** Accepted before the service serves; their bytes stay in the kernel (LIFE-137). */
+  #held: Socket[] | null = [];
+  #limits: QueryLimits;
+  #adminGids: ReadonlySet<number>;
+  #nextSession = 0;
+  #running = 0;
+  /** Refused connections that still take their answer. */
+  #lingering = 0;
+  #refused = 0;
+  #failed = 0;
+  #delivered = 0;
+  #stopping: Promise<void> | null = null;
+
+  /**
+   * Binds the socket and starts the workers; clients may connect and wait. `accept` begins to serve.
+   * @throws QuerySocketError when the socket cannot be had
+   */
+  static async start(options: QueryServiceOptions): Promise<QueryService> {
+    let service: QueryService | null = null;
+    const early: Socket[] = [];
+    const server = await listenForQueries(options.socketPath, BACKLOG, (socket) => {
+      if (service === null) early.push(socket);
+      else service.#connected(socket);
+    });
+    if (replaceableByOthers(options.socketPath)) {
+      options.logger.warn(
+        { path: options.socketPath },
+        'the directory of the query socket is writable by others, who can put a socket of their own there',
+      );
+    }
+    service = new QueryService(options, server);
+    for (const socket of early) service.#connected(socket);
+    return service;
+  }
+
+  private constructor(options: QueryServiceOptions, server: Server) {
+    this.#options = options;
+    this.#limits = options.limits;
+    this.#adminGids = options.adminGids ?? new Set();
+    this.#server = server;
+    this.#workers = new QueryWorkerPool({
+      eventStorePath: options.eventStorePath,
+      logger: options.logger,
+      workers: WORKERS,
+      ...(options.workerEntry === undefined ? {} : { entry: options.workerEntry }),
+    });
+    const ownUid = process.geteuid?.() ?? 0;
+    this.#host = {
+      logger: options.logger,
+      onInspect: options.onInspect ?? null,
+      identify: options.identify ?? ((fd) => tokenFromCredentials(native.peerCredentials(fd), this.#adminGids)),
+      mayRead: (reader) => mayReadEvents(reader, ownUid),
+      parse: interpret,
+      takeSlot: () => this.#takeSlot(),
+      run: (read, deadline, listener) => this.#workers.run(read, deadline, listener),
+      monotonicNs: () => native.monotonicNs(),
+    };
+  }
+
+  /** Begins to serve, those first who waited (LIFE-137). Safe twice. */
+  accept(): void {
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const socket of held) this.#serve(socket);
+  }
+
+  /** New limits, for connections accepted and queries started from now on (QX-64). */
+  updateLimits(limits: QueryLimits): void {
+    this.#limits = limits;
+  }
+
+  /** The admin groups resolved anew; connections accepted before keep their token (HOST-67, HOST-69). */
+  updateAdminGroups(gids: ReadonlySet<number>): void {
+    this.#adminGids = gids;
+  }
+
+  stats(): QueryServiceStats {
+    return {
+      connections: this.#sessions.size + (this.#held?.length ?? 0),
+      running: this.#running,
+      refused: this.#refused,
+      failed: this.#failed,
+      delivered: this.#delivered,
+    };
+  }
+
+  /** Closes the listening socket and removes its file; running queries go on (LIFE-201). Safe twice. */
+  stopAccepting(): void {
+    if (this.#server.listening) this.#server.close();
+    for (const socket of this.#held?.splice(0) ?? []) this.#refuse(socket, STOPPING);
+  }
+
+  /**
+   * Ends every query with `shutting down:` and closes all read connections (STR-14, LIFE-207). Takes a
+   * few seconds at most, however slow the clients are. Safe twice.
+   */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    this.stopAccepting();
+    for (const session of this.#sessions) session.stop(STOPPING);
+    const ended = Promise.all([...this.#sessions].map(({ closed }) => closed));
+    // A session may wait for its worker's last word, and the pool stops within a bounded time.
+    await Promise.all([ended, this.#workers.stop()]);
+  }
+
+  #connected(socket: Socket): void {
+    if (this.#stopping !== null) return this.#refuse(socket, STOPPING);
+    const limit = 2 * this.#limits.maxConcurrentQueries + SPARE_CONNECTIONS;
+    if (this.stats().connections >= limit) {
+      this.#refused++;
+      return this.#refuse(socket, `limit exceeded: ${limit} connections are open (see MaxConcurrentQueries)`);
+    }
+    if (this.#held === null) this.#serve(socket);
+    else this.#held.push(socket);
+  }
+
+  #serve(socket: Socket): void {
+    const session = startQuerySession(`querySession:${this.#nextSession++}`, socket, this.#limits, this.#host);
+    this.#sessions.add(session);
+    void session.closed.then((outcome) => {
+      this.#sessions.delete(session);
+      this.#count(outcome);
+    });
+  }
+
+  /**
+   * Tells a client why it is not served. Its request is read away while it takes the answer, since a
+   * socket closed over unread bytes resets the client; when many linger so, the next are cut at once.
+   */
+  #refuse(socket: Socket, text: string): void {
+    socket.on('error', () => {});
+    if (this.#lingering >= SPARE_CONNECTIONS) {
+      socket.write(encodeError(text), () => socket.destroy());
+      return;
+    }
+    this.#lingering++;
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.on('close', () => {
+      clearTimeout(timer);
+      this.#lingering--;
+    });
+    socket.resume();
+    socket.end(encodeError(text));
+  }
+
+  #takeSlot(): QuerySlot {
+    const limit = this.#limits.maxConcurrentQueries;
+    if (this.#running >= limit) {
+      throw new QueryError('V', 'limit exceeded', `${limit} queries are running, as many as MaxConcurrentQueries allows`);
+    }
+    this.#running++;
+    let held = true;
+    return {
+      release: () => {
+        if (held) this.#running--;
+        held = false;
+      },
+    };
+  }
+
+  #count(outcome: QuerySessionOutcome): void {
+    if (outcome === 'delivered') this.#delivered++;
+    else if (outcome === 'refused') this.#refused++;
+    else this.#failed++;
+  }
+}
+

@@ -1,0 +1,243 @@
+/**
+ * The query workers as the main thread sees them: which one runs a query, how it is cancelled in the
+ * middle of a long SQLite step, and what happens when a thread breaks.
+ */
+import { Worker } from 'node:worker_threads';
+import { native } from '../../src/native/addon.js';
+import { InterruptGuard } from './interruptGuard.js';
+import type { QueryLogger } from './logger.js';
+import {
+  type EventRead,
+  FRAME_CREDITS,
+  type FromQueryWorker,
+  type QueryFailure,
+  type QueryWorkerData,
+  type ToQueryWorker,
+} from './protocol.js';
+
+/** Read connections one worker keeps open at most (QX-66); with 1 MB of page cache each, filled on demand. */
+const MAX_CONNECTIONS_PER_WORKER = 256;
+
+/** An unused connection is closed after this time, so deleted archives give their space back. */
+const IDLE_CONNECTION_MS = 30_000;
+
+/** How often a cancelled query's step is interrupted until the worker reports its end. */
+const INTERRUPT_INTERVAL_MS = 20;
+
+/** Waiting time before a broken worker's successor: the first, and the longest after repeated failures. */
+const RESTART_MS = { first: 20, longest: 5000 };
+
+/** A worker that ran this long was sound: the next restart is quick again. */
+const SOUND_AFTER_MS = 60_000;
+
+/** Time a worker has to close its databases when the pool stops. */
+const STOP_MS = 2000;
+
+/** The text for a query whose thread broke; the cause goes to the log. */
+const WORKER_LOST = 'storage error: the query was lost because its worker failed';
+
+/** What a running query reports. After `onFinished` or `onFailed` nothing more comes. */
+export interface QueryRunListener {
+  readonly onFrame: (frame: Uint8Array, records: number) => void;
+  readonly onFinished: () => void;
+  readonly onFailed: (failure: QueryFailure) => void;
+}
+
+/** A query inside a worker. */
+export interface QueryRun {
+  /** Lets the worker send one frame more. */
+  credit(): void;
+  /** Ends the query soon; the listener hears nothing more. Safe twice and after the end. */
+  cancel(): void;
+  /** Resolves when the worker holds nothing of the query any more. Never rejects. */
+  readonly released: Promise<void>;
+}
+
+export interface QueryWorkerPoolOptions {
+  readonly eventStorePath: string;
+  readonly logger: QueryLogger;
+  readonly workers: number;
+  /** Module of the worker thread. */
+  readonly entry?: URL;
+}
+
+interface Running {
+  readonly id: number;
+  readonly listener: QueryRunListener;
+  readonly release: () => void;
+  slots: readonly number[];
+  cancelled: boolean;
+}
+
+interface Seat {
+  readonly index: number;
+  worker: Worker | null;
+  guard: InterruptGuard;
+  startedAt: number;
+  restartMs: number;
+  restartTimer: NodeJS.Timeout | null;
+  readonly running: Map<number, Running>;
+}
+
+export class QueryWorkerPool {
+  readonly #options: QueryWorkerPoolOptions;
+  readonly #seats: Seat[] = [];
+  #nextId = 1;
+  #stopping: Promise<void> | null = null;
+
+  constructor(options: QueryWorkerPoolOptions) {
+    this.#options = options;
+    for (let index = 0; index < options.workers; index++) {
+      const seat: Seat = {
+        index,
+        worker: null,
+        guard: new InterruptGuard(InterruptGuard.allocate()),
+        startedAt: 0,
+        restartMs: RESTART_MS.first,
+        restartTimer: null,
+        running: new Map(),
+      };
+      this.#seats.push(seat);
+      this.#startWorker(seat);
+    }
+  }
+
+  /**
+   * Starts a query on the worker that has the fewest.
+   * @param deadline CLOCK_MONOTONIC ns
+   */
+  run(read: EventRead, deadline: bigint, listener: QueryRunListener): QueryRun {
+    const seat = this.#seats
+      .filter(({ worker }) => worker !== null)
+      .reduce<Seat | null>((best, one) => (best === null || one.running.size < best.running.size ? one : best), null);
+    if (seat === null || this.#stopping !== null) {
+      queueMicrotask(() => listener.onFailed({ kind: 'storage', text: WORKER_LOST }));
+      return { credit: () => {}, cancel: () => {}, released: Promise.resolve() };
+    }
+    const id = this.#nextId;
+    this.#nextId = id === 0x7fffffff ? 1 : id + 1;
+    let release = (): void => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const running: Running = { id, listener, release, slots: [], cancelled: false };
+    seat.running.set(id, running);
+    send(seat, { type: 'query.run', id, read, deadline, credits: FRAME_CREDITS });
+    return {
+      released,
+      credit: () => {
+        if (seat.running.get(id) === running) send(seat, { type: 'query.credit', id });
+      },
+      cancel: () => this.#cancel(seat, running),
+    };
+  }
+
+  /** Ends every query and closes every read connection (LIFE-207). Safe twice. */
+  stop(): Promise<void> {
+    this.#stopping ??= Promise.all(this.#seats.map((seat) => this.#stopWorker(seat))).then(() => {});
+    return this.#stopping;
+  }
+
+  #startWorker(seat: Seat): void {
+    seat.restartTimer = null;
+    const shared = InterruptGuard.allocate();
+    const workerData: QueryWorkerData = {
+      eventStorePath: this.#options.eventStorePath,
+      guard: shared,
+      maxConnections: MAX_CONNECTIONS_PER_WORKER,
+      idleConnectionMs: IDLE_CONNECTION_MS,
+    };
+    const entry = this.#options.entry ?? new URL('./worker.js', import.meta.url);
+    const worker = new Worker(entry, { workerData, name: `query-${seat.index}` });
+    seat.worker = worker;
+    seat.guard = new InterruptGuard(shared);
+    seat.startedAt = performance.now();
+    let cause = 'it ended by itself';
+    worker.on('message', (message: FromQueryWorker) => this.#receive(seat, message));
+    worker.on('error', (error) => {
+      cause = error instanceof Error ? error.message : String(error);
+    });
+    worker.on('exit', () => this.#workerGone(seat, worker, cause));
+  }
+
+  #receive(seat: Seat, message: FromQueryWorker): void {
+    if (message.type === 'worker.warning') {
+      this.#options.logger.warn({ ...message.details, worker: seat.index }, message.text);
+      return;
+    }
+    const running = seat.running.get(message.id);
+    if (running === undefined) return;
+    switch (message.type) {
+      case 'query.executing':
+        running.slots = message.slots;
+        return;
+      case 'query.frame':
+        if (!running.cancelled) running.listener.onFrame(message.frame, message.records);
+        return;
+      case 'query.finished':
+        this.#ended(seat, running);
+        if (!running.cancelled) running.listener.onFinished();
+        return;
+      case 'query.failed':
+        this.#ended(seat, running);
+        if (!running.cancelled) running.listener.onFailed(message.failure);
+    }
+  }
+
+  #ended(seat: Seat, running: Running): void {
+    seat.running.delete(running.id);
+    running.release();
+  }
+
+  #cancel(seat: Seat, running: Running): void {
+    if (running.cancelled || seat.running.get(running.id) !== running) return;
+    running.cancelled = true;
+    // The message ends a query between two steps, the interrupt ends the step that keeps the thread busy.
+    send(seat, { type: 'query.cancel', id: running.id });
+    const interrupt = (): void => {
+      if (seat.running.get(running.id) !== running) return clearInterval(timer);
+      seat.guard.interrupt(running.id, () => {
+        for (const slot of running.slots) native.slotInterrupt(slot);
+      });
+    };
+    const timer = setInterval(interrupt, INTERRUPT_INTERVAL_MS);
+    timer.unref();
+    interrupt();
+  }
+
+  #workerGone(seat: Seat, worker: Worker, cause: string): void {
+    if (seat.worker !== worker) return;
+    seat.worker = null;
+    const lost = [...seat.running.values()];
+    for (const running of lost) {
+      this.#ended(seat, running);
+      if (!running.cancelled) running.listener.onFailed({ kind: 'storage', text: WORKER_LOST });
+    }
+    if (this.#stopping !== null) return;
+    if (performance.now() - seat.startedAt > SOUND_AFTER_MS) seat.restartMs = RESTART_MS.first;
+    this.#options.logger.error(
+      { worker: seat.index, cause, lostQueries: lost.length, restartMs: seat.restartMs },
+      'a query worker failed and is replaced',
+    );
+    seat.restartTimer = setTimeout(() => this.#startWorker(seat), seat.restartMs);
+    seat.restartMs = Math.min(seat.restartMs * 2, RESTART_MS.longest);
+  }
+
+  async #stopWorker(seat: Seat): Promise<void> {
+    if (seat.restartTimer !== null) clearTimeout(seat.restartTimer);
+    const { worker } = seat;
+    if (worker === null) return;
+    for (const running of [...seat.running.values()]) this.#cancel(seat, running);
+    const gone = new Promise<void>((resolve) => {
+      worker.once('exit', () => resolve());
+    });
+    send(seat, { type: 'worker.stop' });
+    const timer = setTimeout(() => void worker.terminate(), STOP_MS);
+    await gone;
+    clearTimeout(timer);
+  }
+}
+
+function send(seat: Seat, message: ToQueryWorker): void {
+  seat.worker?.postMessage(message);
+}

@@ -1,0 +1,134 @@
+/**
+ * The shard writer actor: gives the machine its transactions and turns what it does into messages.
+ * Runs in the shard's own thread (worker.ts), or in a test's.
+ */
+import { merge, Subject, type Observable, type Subscription } from 'rxjs';
+import { createActor, fromPromise, type ActorRefFrom, type InspectionEvent } from 'xstate';
+import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
+import { type ChannelHandle, native } from '../../src/native/addon.js';
+import { CommitError, ShardCommitter, type ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
+import { errorText, isCorruption, sqliteCode, StoreError } from '../../src/stores/storeError.js';
+import type { FromWriter, ReaderToWriter, ToWriter } from '../messages.js';
+
+export interface ShardWriterOptions extends ShardCommitterOptions {
+  readonly shard: number;
+  readonly limits: WriterLimits;
+  /** Batches and pressure from the readers of this shard's CPUs. */
+  readonly readers$: Observable<ReaderToWriter>;
+  /** Commands of the daemon. */
+  readonly commands$: Observable<ToWriter>;
+  readonly inspect?: (event: InspectionEvent) => void;
+}
+
+export interface ShardWriter {
+  readonly actor: ActorRefFrom<typeof shardWriterMachine>;
+  /** What the daemon hears. Completes when the writer is closed. */
+  readonly reports$: Observable<FromWriter>;
+}
+
+/** Starts a writer. Subscribe to `reports$` at once: it does not repeat. */
+export function startShardWriter(options: ShardWriterOptions): ShardWriter {
+  const { shard, channel } = options;
+  const reports$ = new Subject<FromWriter>();
+  const subscriptions: Subscription[] = [];
+  let committer: ShardCommitter | null = null;
+  let storedSynthetic = 0;
+  const waiting: Extract<ToWriter, { type: 'synthetic' }>[] = [];
+
+  const machine = shardWriterMachine.provide({
+    actors: {
+      open: fromPromise(async () => {
+        try {
+          committer = new ShardCommitter(options);
+          for (const { event } of waiting.splice(0)) committer.queue(event);
+        } catch (error) {
+          throw failureOf(error);
+        }
+      }),
+      commit: fromPromise(async ({ input }) => {
+        if (committer === null) throw failureOf(new Error(`shard ${shard} is not open`));
+        try {
+          const result = committer.commit(input.limits);
+          storedSynthetic = result.synthetic;
+          return result;
+        } catch (error) {
+          throw failureOf(error);
+        }
+      }),
+      close: fromPromise(async () => {
+        committer?.close();
+        committer = null;
+      }),
+    },
+    actions: {
+      announceReady: () => reports$.next({ type: 'ready' }),
+      announceCommit: (_, report) => {
+        if (report.rows === 0) return;
+        const { rows, events, commitMs } = report;
+        reports$.next({ type: 'committed', rows, events, commitMs, synthetic: storedSynthetic });
+      },
+      announceFailure: (_, failure) => reports$.next({ type: 'failed', failure }),
+      announceDrained: () =>
+        reports$.next({ type: 'drained', lastSequences: committer?.lastSequences() ?? new Map() }),
+      announceReadOnly: () => reports$.next({ type: 'readOnly' }),
+      applyLimits: (_, limits) => native.channelLimit(channel, limits.maxBatchSize),
+    },
+  });
+
+  const actor = createActor(machine, {
+    id: `writer-${shard}`,
+    systemId: `writer-${shard}`,
+    input: { shard, limits: options.limits },
+    ...(options.inspect === undefined ? {} : { inspect: options.inspect }),
+  });
+  actor.subscribe({
+    complete: () => {
+      for (const subscription of subscriptions) subscription.unsubscribe();
+      reports$.next({ type: 'closed' });
+      reports$.complete();
+    },
+  });
+  actor.start();
+  subscriptions.push(
+    merge(options.readers$, options.commands$).subscribe((message) => {
+      switch (message.type) {
+        case 'batch.available':
+          actor.send({ type: 'batch.available', rows: message.rows });
+          break;
+        case 'synthetic':
+          if (committer === null) waiting.push(message);
+          else committer.queue(message.event);
+          actor.send({ type: 'synthetic.queued' });
+          break;
+        case 'limits':
+          actor.send({ type: 'limits.changed', limits: message.limits });
+          break;
+        case 'stop':
+          actor.send({ type: 'writer.stop' });
+          break;
+        case 'close':
+          actor.send({ type: 'writer.close' });
+          break;
+      }
+    }),
+  );
+  return { actor, reports$ };
+}
+
+/** The channel a writer takes its segments from; its room is the readers' credit (ING-42). */
+export function openChannel(shard: number, limits: WriterLimits): ChannelHandle {
+  return native.channelOpen(shard, limits.maxBatchSize, CHANNEL_BYTES);
+}
+
+/** Bytes one segment may hold, whatever its number of events. */
+const CHANNEL_BYTES = 16 * 1024 * 1024;
+
+/** Plain data for the machine and for other threads. */
+function failureOf(error: unknown): CommitFailure {
+  if (error instanceof CommitError) {
+    const lost = error.lost.map(({ cpu, first, last }) => ({ cpu, first, last }));
+    return { code: error.code, message: error.message, corrupt: error.corrupt, lost };
+  }
+  const corrupt = isCorruption(error) || (error instanceof StoreError && error.kind !== 'io');
+  return { code: sqliteCode(error) ?? 'ERR_STORE', message: errorText(error), corrupt, lost: [] };
+}

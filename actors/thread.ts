@@ -1,0 +1,41 @@
+/**
+ * A worker thread that hosts actors: its link, and its end. XState has no worker actor; this is what
+ * the daemon supervises instead.
+ */
+import { Worker, type MessagePort } from 'node:worker_threads';
+import { type Link, linkPort } from './streams.js';
+
+export interface ActorThread<In, Out> extends Link<In, Out> {
+  readonly name: string;
+  /** Resolves when the thread has ended: null after a clean end, else what was wrong. */
+  readonly ended: Promise<Error | null>;
+  /** Ends the thread now, whatever it does. */
+  terminate(): Promise<void>;
+}
+
+/** Starts the worker entry at `entry`; `ports` are transferred with `data`. */
+export function startThread<In, Out>(
+  name: string,
+  entry: URL,
+  data: Record<string, unknown>,
+  ports: readonly MessagePort[] = [],
+): ActorThread<In, Out> {
+  const worker = new Worker(entry, { name, workerData: data, transferList: [...ports] });
+  let failure: Error | null = null;
+  const ended = new Promise<Error | null>((resolve) => {
+    worker.once('error', (error) => {
+      failure = new Error(`thread ${name} failed: ${error.message}`, { cause: error });
+    });
+    worker.once('exit', (code) => {
+      resolve(failure ?? (code === 0 ? null : new Error(`thread ${name} ended with code ${code}`)));
+    });
+  });
+  const link = linkPort<In, Out>({
+    postMessage: (message: unknown) => worker.postMessage(message),
+    close: () => undefined,
+    on: (event: string, listener: (value: unknown) => void) => worker.on(event, listener),
+    off: (event: string, listener: (value: unknown) => void) => worker.off(event, listener),
+    unref: () => worker.unref(),
+  } as unknown as MessagePort);
+  return { ...link, name, ended, terminate: async () => void (await worker.terminate()) };
+}

@@ -1,0 +1,317 @@
+/**
+ * The daemon's life: bootstrap phase by phase, ready, reload, and shutdown step by step (spec 09).
+ *
+ *     configuring → openingStores → resolvingBoot → attachingKmes → bindingSockets → startingActors
+ *       → ready ⇄ reloading → shuttingDown.(one state per step) → stopped
+ *     a failing phase → undoing → failed
+ */
+import { assign, fromPromise, setup } from 'xstate';
+
+/** Where a failure happened and what it was, in one line. */
+export interface DaemonFailure {
+  readonly phase: string;
+  readonly message: string;
+}
+
+export interface DaemonContext {
+  readonly failure: DaemonFailure | null;
+  /** Why the daemon stops; null while it runs. */
+  readonly stopReason: string | null;
+  /** A stop was asked for while a phase was under way. */
+  readonly stopping: boolean;
+  /** A configuration change waits until the daemon is ready (LIFE-140). */
+  readonly changed: boolean;
+  readonly reloads: number;
+}
+
+export type DaemonEvent =
+  /** SIGTERM, SIGINT or SIGQUIT (LIFE-230). */
+  | { type: 'stop.requested'; reason: string }
+  /** The registry changed. */
+  | { type: 'configuration.changed' }
+  /** SIGHUP: the same, but peinit hears of it (HOST-20). */
+  | { type: 'reload.requested' }
+  /** A thread the daemon cannot do without has ended. */
+  | { type: 'thread.failed'; thread: string; message: string };
+
+export type DaemonOutput =
+  | { readonly type: 'stopped' }
+  | { readonly type: 'failed'; readonly failure: DaemonFailure };
+
+function phase(name: string) {
+  return fromPromise<void>(() => Promise.reject(new Error(`${name}: not provided`)));
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export const daemonMachine = setup({
+  types: { context: {} as DaemonContext, events: {} as DaemonEvent, output: {} as DaemonOutput },
+  actors: {
+    configure: phase('configure'),
+    openStores: phase('openStores'),
+    resolveBoot: phase('resolveBoot'),
+    attachKmes: phase('attachKmes'),
+    bindSockets: phase('bindSockets'),
+    startActors: phase('startActors'),
+    announceReady: phase('announceReady'),
+    reload: fromPromise<void, { announce: boolean }>(() => Promise.reject(new Error('reload: not provided'))),
+    stopAccepting: phase('stopAccepting'),
+    drainRings: phase('drainRings'),
+    commitAll: phase('commitAll'),
+    recordShutdown: phase('recordShutdown'),
+    closeStores: phase('closeStores'),
+    releaseRings: phase('releaseRings'),
+    undo: phase('undo'),
+  },
+  actions: {
+    announceStopping: (_, _params: { reason: string }) => {
+      throw new Error('announceStopping: not provided');
+    },
+    reportFailure: (_, _params: DaemonFailure) => {
+      throw new Error('reportFailure: not provided');
+    },
+    noteFailure: assign((_, failure: DaemonFailure) => ({ failure })),
+    noteStop: assign((_, params: { reason: string }) => ({ stopping: true, stopReason: params.reason })),
+    noteChange: assign({ changed: true }),
+    noteReload: assign(({ context }) => ({ changed: false, reloads: context.reloads + 1 })),
+  },
+  guards: {
+    stopping: ({ context }) => context.stopping,
+    changed: ({ context }) => context.changed,
+    failedAlready: ({ context }) => context.failure !== null,
+  },
+}).createMachine({
+  id: 'daemon',
+  context: { failure: null, stopReason: null, stopping: false, changed: false, reloads: 0 },
+  initial: 'starting',
+  on: {
+    'configuration.changed': { actions: 'noteChange' },
+    'reload.requested': { actions: 'noteChange' },
+  },
+  states: {
+    starting: {
+      description: 'All phases succeed, or the daemon fails as a whole (LIFE-131).',
+      initial: 'configuring',
+      on: {
+        'stop.requested': { actions: { type: 'noteStop', params: ({ event }) => event } },
+        'thread.failed': {
+          target: 'undoing',
+          actions: {
+            type: 'noteFailure',
+            params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
+          },
+        },
+      },
+      states: {
+        configuring: {
+          description: 'Phase 1: settings, defaults, registry watch; probes the rings (LIFE-101..103, LIFE-134).',
+          invoke: {
+            src: 'configure',
+            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'openingStores' }],
+            onError: {
+              target: '#daemon.undoing',
+              actions: {
+                type: 'noteFailure',
+                params: ({ event }) => ({ phase: 'configuration', message: messageOf(event.error) }),
+              },
+            },
+          },
+        },
+        openingStores: {
+          description: 'Phase 2: every shard checked or created (LIFE-104).',
+          invoke: {
+            src: 'openStores',
+            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'resolvingBoot' }],
+            onError: {
+              target: '#daemon.undoing',
+              actions: {
+                type: 'noteFailure',
+                params: ({ event }) => ({ phase: 'storage', message: messageOf(event.error) }),
+              },
+            },
+          },
+        },
+        resolvingBoot: {
+          description: 'Phase 3: new boot or restart, and where each CPU goes on (LIFE-108..111).',
+          invoke: {
+            src: 'resolveBoot',
+            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'attachingKmes' }],
+            onError: {
+              target: '#daemon.undoing',
+              actions: {
+                type: 'noteFailure',
+                params: ({ event }) => ({ phase: 'boot boundary', message: messageOf(event.error) }),
+              },
+            },
+          },
+        },
+        attachingKmes: {
+          description: 'Phase 4: rings mapped, CPUs assigned to shards (LIFE-112..114).',
+          invoke: {
+            src: 'attachKmes',
+            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'bindingSockets' }],
+            onError: {
+              target: '#daemon.undoing',
+              actions: {
+                type: 'noteFailure',
+                params: ({ event }) => ({ phase: 'KMES', message: messageOf(event.error) }),
+              },
+            },
+          },
+        },
+        bindingSockets: {
+          description: 'Phase 5: sockets bound; connections wait in the backlog (LIFE-115, LIFE-137).',
+          invoke: {
+            src: 'bindSockets',
+            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'startingActors' }],
+            onError: {
+              target: '#daemon.undoing',
+              actions: {
+                type: 'noteFailure',
+                params: ({ event }) => ({ phase: 'sockets', message: messageOf(event.error) }),
+              },
+            },
+          },
+        },
+        startingActors: {
+          description: 'Phase 6: writers first, then the readers that hand off to them (LIFE-119, LIFE-120, LIFE-137).',
+          invoke: {
+            src: 'startActors',
+            onDone: [{ guard: 'stopping', target: '#daemon.shuttingDown' }, { target: 'announcingReady' }],
+            onError: {
+              target: '#daemon.undoing',
+              actions: {
+                type: 'noteFailure',
+                params: ({ event }) => ({ phase: 'threads', message: messageOf(event.error) }),
+              },
+            },
+          },
+        },
+        announcingReady: {
+          description: 'Phase 7: the startup record is committed, then readiness is signalled (LIFE-125, LIFE-126, LIFE-138).',
+          invoke: {
+            src: 'announceReady',
+            onDone: [{ guard: 'stopping', target: '#daemon.shuttingDown' }, { target: '#daemon.ready' }],
+            onError: {
+              target: '#daemon.undoing',
+              actions: {
+                type: 'noteFailure',
+                params: ({ event }) => ({ phase: 'readiness', message: messageOf(event.error) }),
+              },
+            },
+          },
+        },
+      },
+    },
+    ready: {
+      description: 'Events flow, queries are answered.',
+      tags: 'ready',
+      always: { guard: 'changed', target: 'reloading.quietly' },
+      on: {
+        'configuration.changed': 'reloading.quietly',
+        'reload.requested': 'reloading.announced',
+        'stop.requested': { target: 'shuttingDown', actions: { type: 'noteStop', params: ({ event }) => event } },
+        'thread.failed': {
+          target: 'shuttingDown',
+          actions: [
+            {
+              type: 'noteFailure',
+              params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
+            },
+            { type: 'noteStop', params: ({ event }) => ({ reason: event.message }) },
+          ],
+        },
+      },
+    },
+    reloading: {
+      description: 'Reads the configuration again and applies what may change at run time (LIFE-141).',
+      tags: 'ready',
+      entry: 'noteReload',
+      initial: 'quietly',
+      on: {
+        'stop.requested': { target: 'shuttingDown', actions: { type: 'noteStop', params: ({ event }) => event } },
+        'thread.failed': {
+          target: 'shuttingDown',
+          actions: [
+            {
+              type: 'noteFailure',
+              params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
+            },
+            { type: 'noteStop', params: ({ event }) => ({ reason: event.message }) },
+          ],
+        },
+      },
+      states: {
+        quietly: {
+          description: 'The registry watch fired.',
+          invoke: { src: 'reload', input: { announce: false }, onDone: '#daemon.ready', onError: '#daemon.ready' },
+        },
+        announced: {
+          description: 'SIGHUP: peinit is told before and after (HOST-20).',
+          invoke: { src: 'reload', input: { announce: true }, onDone: '#daemon.ready', onError: '#daemon.ready' },
+        },
+      },
+    },
+    shuttingDown: {
+      description: 'One state per step of LIFE-201..208; a step that fails does not keep the next from running.',
+      entry: {
+        type: 'announceStopping',
+        params: ({ context }) => ({ reason: context.stopReason ?? context.failure?.message ?? 'stopped' }),
+      },
+      initial: 'closingSockets',
+      on: {
+        'configuration.changed': {},
+        'reload.requested': {},
+        'stop.requested': {},
+        'thread.failed': {
+          actions: {
+            type: 'reportFailure',
+            params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
+          },
+        },
+      },
+      states: {
+        closingSockets: step('stopAccepting', 'closing sockets', 'drainingRings'),
+        drainingRings: step('drainRings', 'final drain', 'committing'),
+        committing: step('commitAll', 'final commit', 'recordingShutdown'),
+        recordingShutdown: step('recordShutdown', 'shutdown record', 'closingStores'),
+        closingStores: step('closeStores', 'closing stores', 'releasingRings'),
+        releasingRings: step('releaseRings', 'releasing rings', 'finished'),
+        finished: {
+          always: [{ guard: 'failedAlready', target: '#daemon.failed' }, { target: '#daemon.stopped' }],
+        },
+      },
+    },
+    undoing: {
+      description: 'Closes and removes what this start has made (LIFE-132).',
+      invoke: {
+        src: 'undo',
+        onDone: [{ guard: 'failedAlready', target: 'failed' }, { target: 'stopped' }],
+        onError: [{ guard: 'failedAlready', target: 'failed' }, { target: 'stopped' }],
+      },
+    },
+    stopped: { type: 'final' },
+    failed: { type: 'final' },
+  },
+  output: ({ context }): DaemonOutput =>
+    context.failure === null ? { type: 'stopped' } : { type: 'failed', failure: context.failure },
+});
+
+/** One shutdown step: does its work, reports what went wrong, goes on in any case (LIFE-200). */
+function step<Source extends string, Next extends string>(src: Source, name: string, target: Next) {
+  return {
+    invoke: {
+      src,
+      onDone: target,
+      onError: {
+        target,
+        actions: {
+          type: 'reportFailure' as const,
+          params: ({ event }: { event: { error: unknown } }) => ({ phase: name, message: messageOf(event.error) }),
+        },
+      },
+    },
+  };
+}

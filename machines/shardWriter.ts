@@ -1,0 +1,363 @@
+/**
+ * One shard's writer: takes segments from its channel, commits them, and says so.
+ *
+ *     recovering → idle ⇄ batching → committing → idle
+ *                             committing → degraded → committing
+ *     any of them → finalCommit ⇄ drained → closing → closed
+ *
+ * The machine decides when to commit and what to do after a failure. Rows, segments, lost ranges and
+ * the SQLite connection belong to the actor (actors/shardWriter).
+ */
+import { assign, fromPromise, setup } from 'xstate';
+
+/** Bounds of the algorithm; live settings (CFG-21, CFG-22). */
+export interface WriterLimits {
+  readonly maxBatchSize: number;
+  readonly maxBatchLatencyMs: number;
+}
+
+export interface ShardWriterInput {
+  readonly shard: number;
+  readonly limits: WriterLimits;
+}
+
+/** What one successful transaction did. */
+export interface CommitReport {
+  /** Rows inserted: events, gap records and other synthetic rows. */
+  readonly rows: number;
+  readonly events: number;
+  readonly bytes: number;
+  /** Time inside the transaction, ms. */
+  readonly commitMs: number;
+  /** More is waiting in the channel or among synthetic rows. */
+  readonly more: boolean;
+  /** How long to let the next batch grow, ms (ING-54). */
+  readonly lingerMs: number;
+}
+
+/** A run of one CPU's sequences that a failed commit lost (FAIL-5, FAIL-6). */
+export interface LostRange {
+  readonly cpu: number;
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/** Why a transaction failed; plain data, it crosses threads. */
+export interface CommitFailure {
+  readonly code: string;
+  readonly message: string;
+  /** The file itself is damaged: it must not be written again (FAIL-13, FAIL-15). */
+  readonly corrupt: boolean;
+  readonly lost: readonly LostRange[];
+}
+
+export interface ShardWriterContext {
+  readonly shard: number;
+  readonly limits: WriterLimits;
+  /** ms the next batch may grow. */
+  readonly lingerMs: number;
+  /** Something arrived while a commit ran. */
+  readonly arrived: boolean;
+  /** A stop was asked for while a commit ran. */
+  readonly stopping: boolean;
+  /** Consecutive failed commits. */
+  readonly failures: number;
+  readonly lastFailure: CommitFailure | null;
+  readonly commits: number;
+  readonly rows: number;
+}
+
+export type ShardWriterEvent =
+  /** A drain thread put rows into the empty channel, or the channel passed half its room. */
+  | { type: 'batch.available'; rows: number }
+  /** A synthetic row waits to be stored. */
+  | { type: 'synthetic.queued' }
+  | { type: 'limits.changed'; limits: WriterLimits }
+  /** All feeding readers have finished: commit what is left (LIFE-204). */
+  | { type: 'writer.stop' }
+  /** Close the connection (LIFE-207). Only heard once everything is committed. */
+  | { type: 'writer.close' };
+
+export type ShardWriterOutput =
+  | { readonly type: 'closed'; readonly rows: number }
+  | { readonly type: 'failed'; readonly failure: CommitFailure };
+
+/** First retry after a failed commit, ms; doubles up to the longest. */
+export const FIRST_RETRY_MS = 100;
+export const LONGEST_RETRY_MS = 5000;
+
+/** Failed final commits before the rest is given up; the rings or the gap after restart keep the record (LIFE-211). */
+export const FINAL_ATTEMPTS = 3;
+
+/** Reads the failure out of what a rejected commit carries. */
+function failureOf(error: unknown): CommitFailure {
+  const { code, message, corrupt, lost } = error as Partial<CommitFailure>;
+  return { code: code ?? 'ERR_UNKNOWN', message: message ?? String(error), corrupt: corrupt ?? false, lost: lost ?? [] };
+}
+
+export const shardWriterMachine = setup({
+  types: {
+    input: {} as ShardWriterInput,
+    context: {} as ShardWriterContext,
+    events: {} as ShardWriterEvent,
+    output: {} as ShardWriterOutput,
+  },
+  actors: {
+    /** Opens the shard and reads its watermarks. */
+    open: fromPromise<void, { shard: number }>(() => Promise.reject(new Error('open: not provided'))),
+    /** One transaction: gap records for lost ranges first, then synthetic rows, then the segment. */
+    commit: fromPromise<CommitReport, { limits: WriterLimits; final: boolean }>(() =>
+      Promise.reject(new Error('commit: not provided')),
+    ),
+    close: fromPromise<void>(() => Promise.reject(new Error('close: not provided'))),
+  },
+  actions: {
+    announceReady: () => {
+      throw new Error('announceReady: not provided');
+    },
+    announceDrained: () => {
+      throw new Error('announceDrained: not provided');
+    },
+    announceReadOnly: () => {
+      throw new Error('announceReadOnly: not provided');
+    },
+    announceCommit: (_, _params: CommitReport) => {
+      throw new Error('announceCommit: not provided');
+    },
+    announceFailure: (_, _params: CommitFailure) => {
+      throw new Error('announceFailure: not provided');
+    },
+    applyLimits: (_, _params: WriterLimits) => {
+      throw new Error('applyLimits: not provided');
+    },
+    rememberLimits: assign((_, limits: WriterLimits) => ({ limits })),
+    noteArrival: assign({ arrived: true }),
+    noteStop: assign({ stopping: true }),
+    noteCommit: assign(({ context }, report: CommitReport) => ({
+      arrived: false,
+      failures: 0,
+      lastFailure: null,
+      lingerMs: report.lingerMs,
+      commits: context.commits + 1,
+      rows: context.rows + report.rows,
+    })),
+    noteFailure: assign(({ context }, failure: CommitFailure) => ({
+      arrived: false,
+      failures: context.failures + 1,
+      lastFailure: failure,
+    })),
+  },
+  guards: {
+    noLinger: ({ context }) => context.lingerMs === 0,
+    fillsHalf: ({ context }, params: { rows: number }) => params.rows * 2 >= context.limits.maxBatchSize,
+    stopping: ({ context }) => context.stopping,
+    moreWaits: ({ context }, params: { more: boolean }) => params.more || context.arrived,
+    corrupt: (_, params: { failure: CommitFailure }) => params.failure.corrupt,
+    triedEnough: ({ context }) => context.failures + 1 >= FINAL_ATTEMPTS,
+  },
+  delays: {
+    linger: ({ context }) => context.lingerMs,
+    retry: ({ context }) => Math.min(FIRST_RETRY_MS * 2 ** Math.max(context.failures - 1, 0), LONGEST_RETRY_MS),
+  },
+}).createMachine({
+  id: 'shardWriter',
+  context: ({ input }) => ({
+    shard: input.shard,
+    limits: input.limits,
+    lingerMs: 0,
+    arrived: false,
+    stopping: false,
+    failures: 0,
+    lastFailure: null,
+    commits: 0,
+    rows: 0,
+  }),
+  initial: 'recovering',
+  on: {
+    'limits.changed': {
+      actions: [
+        { type: 'rememberLimits', params: ({ event }) => event.limits },
+        { type: 'applyLimits', params: ({ event }) => event.limits },
+      ],
+    },
+  },
+  states: {
+    recovering: {
+      description: 'Opens the shard; SQLite rolls back what a crash left open (LIFE-221).',
+      on: {
+        'batch.available': { actions: 'noteArrival' },
+        'synthetic.queued': { actions: 'noteArrival' },
+        'writer.stop': { actions: 'noteStop' },
+      },
+      invoke: {
+        src: 'open',
+        input: ({ context }) => ({ shard: context.shard }),
+        onDone: [
+          { guard: 'stopping', target: 'finalCommit', actions: 'announceReady' },
+          { target: 'batching', guard: { type: 'moreWaits', params: { more: false } }, actions: 'announceReady' },
+          { target: 'idle', actions: 'announceReady' },
+        ],
+        onError: {
+          target: 'failed',
+          actions: [
+            { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
+            { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
+          ],
+        },
+      },
+    },
+    idle: {
+      description: 'Nothing to store. No transaction is open while waiting (ING-58).',
+      on: {
+        'batch.available': 'batching',
+        'synthetic.queued': 'batching',
+        'writer.stop': 'finalCommit',
+      },
+    },
+    batching: {
+      description: 'Rows wait in the channel; grows the batch while that buys throughput (ING-51..54).',
+      always: { guard: 'noLinger', target: 'committing' },
+      after: { linger: 'committing' },
+      on: {
+        'batch.available': {
+          guard: { type: 'fillsHalf', params: ({ event }) => ({ rows: event.rows }) },
+          target: 'committing',
+        },
+        'writer.stop': 'finalCommit',
+      },
+    },
+    committing: {
+      description: 'One transaction with everything taken from the channel (ING-48).',
+      on: {
+        'batch.available': { actions: 'noteArrival' },
+        'synthetic.queued': { actions: 'noteArrival' },
+        'writer.stop': { actions: 'noteStop' },
+      },
+      invoke: {
+        src: 'commit',
+        input: ({ context }) => ({ limits: context.limits, final: false }),
+        onDone: [
+          {
+            guard: 'stopping',
+            target: 'finalCommit',
+            actions: [
+              { type: 'noteCommit', params: ({ event }) => event.output },
+              { type: 'announceCommit', params: ({ event }) => event.output },
+            ],
+          },
+          {
+            guard: { type: 'moreWaits', params: ({ event }) => ({ more: event.output.more }) },
+            target: 'batching',
+            actions: [
+              { type: 'noteCommit', params: ({ event }) => event.output },
+              { type: 'announceCommit', params: ({ event }) => event.output },
+            ],
+          },
+          {
+            target: 'idle',
+            actions: [
+              { type: 'noteCommit', params: ({ event }) => event.output },
+              { type: 'announceCommit', params: ({ event }) => event.output },
+            ],
+          },
+        ],
+        onError: [
+          {
+            guard: 'stopping',
+            target: 'finalCommit',
+            actions: [
+              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
+              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
+            ],
+          },
+          {
+            guard: { type: 'corrupt', params: ({ event }) => ({ failure: failureOf(event.error) }) },
+            target: 'readOnly',
+            actions: [
+              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
+              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
+            ],
+          },
+          {
+            target: 'degraded',
+            actions: [
+              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
+              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
+            ],
+          },
+        ],
+      },
+    },
+    degraded: {
+      description: 'A commit failed: its ranges are remembered and become gap records first of all (FAIL-3..9).',
+      tags: 'degraded',
+      after: { retry: 'committing' },
+      on: { 'writer.stop': 'finalCommit' },
+    },
+    readOnly: {
+      description: 'The file is damaged and is not written again (FAIL-13); the supervisor decides what follows.',
+      tags: 'degraded',
+      entry: 'announceReadOnly',
+      on: { 'writer.stop': 'closing' },
+    },
+    finalCommit: {
+      description: 'Commits whatever is left, regardless of size (LIFE-204).',
+      on: { 'synthetic.queued': { actions: 'noteArrival' }, 'batch.available': { actions: 'noteArrival' } },
+      invoke: {
+        src: 'commit',
+        input: ({ context }) => ({ limits: context.limits, final: true }),
+        onDone: [
+          {
+            guard: { type: 'moreWaits', params: ({ event }) => ({ more: event.output.more }) },
+            target: 'finalCommit',
+            reenter: true,
+            actions: [
+              { type: 'noteCommit', params: ({ event }) => event.output },
+              { type: 'announceCommit', params: ({ event }) => event.output },
+            ],
+          },
+          {
+            target: 'drained',
+            actions: [
+              { type: 'noteCommit', params: ({ event }) => event.output },
+              { type: 'announceCommit', params: ({ event }) => event.output },
+            ],
+          },
+        ],
+        onError: [
+          {
+            guard: 'triedEnough',
+            target: 'drained',
+            actions: [
+              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
+              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
+            ],
+          },
+          {
+            target: 'finalCommit',
+            reenter: true,
+            actions: [
+              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
+              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
+            ],
+          },
+        ],
+      },
+    },
+    drained: {
+      description: 'Everything is committed; the shutdown record may still come (LIFE-206).',
+      entry: 'announceDrained',
+      on: { 'synthetic.queued': 'finalCommit', 'writer.close': 'closing' },
+    },
+    closing: {
+      description: 'Checkpoints and closes the connection (LIFE-207).',
+      invoke: { src: 'close', onDone: 'closed', onError: 'closed' },
+    },
+    closed: { type: 'final' },
+    failed: { type: 'final' },
+  },
+  output: ({ context }): ShardWriterOutput =>
+    context.lastFailure !== null && context.commits === 0
+      ? { type: 'failed', failure: context.lastFailure }
+      : { type: 'closed', rows: context.rows },
+});

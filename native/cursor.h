@@ -1,0 +1,66 @@
+/*
+ * A merged read over several databases (QX-23, QX-26): one SELECT per database, already sorted,
+ * merged row by row into wire frames of result records.
+ *
+ * A cursor belongs to the thread of its connections. Close it before them: SQLite refuses to close
+ * a connection that still has statements, which leaves it open for the life of the process.
+ */
+#ifndef EVENTD_CURSOR_H
+#define EVENTD_CURSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "record.h"
+#include "sqlite3.h"
+
+/* Columns of a part's SELECT behind its sort keys: the header columns, then the payload. */
+#define CURSOR_ROW_COLUMNS (RECORD_COLUMNS + 1)
+
+struct cursor;
+
+struct cursor_options {
+  size_t parts;
+  size_t keys;
+  /* One per key; malloc'ed, becomes the cursor's. */
+  bool *descending;
+  uint64_t skip;
+  /* UINT64_MAX = no limit. */
+  uint64_t take;
+  /* One malloc'ed block, becomes the cursor's; NULL = all (record_write). */
+  struct record_field *fields;
+  size_t field_count;
+};
+
+/* One fetched piece; `frame` stays the cursor's and is valid until its next call. */
+struct cursor_chunk {
+  uint32_t records;
+  bool done;
+  const uint8_t *frame;
+  size_t length;
+};
+
+/* NULL when memory is short; the options' blocks are freed in that case too. */
+struct cursor *cursor_new(const struct cursor_options *options);
+void cursor_free(struct cursor *cursor);
+
+/* Whether the calling thread is the one that made the cursor. */
+bool cursor_is_own(const struct cursor *cursor);
+
+/*
+ * Prepares the next part. On SQLITE_OK the caller binds parameters to `*statement`. Fails with
+ * SQLITE_MISUSE for SQL that is no single SELECT with the columns a cursor expects.
+ */
+int cursor_add(struct cursor *cursor, sqlite3 *db, const char *sql, size_t length, sqlite3_stmt **statement);
+
+/*
+ * Builds a frame of at most `max_records` records that ends with the record passing `max_bytes`.
+ * Returns SQLITE_OK or the error that ended the cursor, which then stays its answer.
+ */
+int cursor_fetch(struct cursor *cursor, uint32_t max_records, size_t max_bytes, struct cursor_chunk *chunk);
+
+/* What the last failing call had to say. */
+const char *cursor_message(const struct cursor *cursor);
+
+#endif

@@ -1,0 +1,19 @@
+/* What the parts of the SQLite extension offer to its entry point. Each returns an SQLite result code. */
+#ifndef EVENTD_SQLITE_PARTS_H
+#define EVENTD_SQLITE_PARTS_H
+
+#include "sqlite3.h"
+
+/* Flags of every data function: usable in indexes, safe in schemas of untrusted files. */
+#define PURE_FUNCTION (SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS)
+
+/* The table-valued function kmes_batch. */
+int sqlite_batch_register(sqlite3 *db);
+/* msgpack_extract, msgpack_kind, msgpack_order, msgpack_guid. */
+int sqlite_payload_register(sqlite3 *db);
+/* ascii_contains, ascii_starts, ascii_ends, ascii_glob. */
+int sqlite_text_register(sqlite3 *db);
+/* eventd_slot, and with it the connection's slot. */
+int sqlite_slot_register(sqlite3 *db);
+
+#endif

@@ -1,0 +1,103 @@
+/** The program evctl: command line in, exit code out. */
+import { ConnectionFailure, QueryFailure } from '../wire/client.js';
+import { type CommandContext, CommandFailure, EXIT, Interrupted, type Streams } from './context.js';
+import { COMMANDS, type CommandName, EVCTL_OPTIONS, evctlHelp } from './evctlOptions.js';
+import { type Environment, parseOptions, splitCommand, UsageError } from './options.js';
+import { Output, OutputClosed } from './output.js';
+import { runQuery } from './queryCommand.js';
+import { paintFor, visible } from './terminal.js';
+import { packageVersion } from './version.js';
+
+/**
+ * Runs evctl.
+ * @param interrupted aborts when the user wants to stop (SIGINT)
+ * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted
+ */
+export async function evctl(
+  args: readonly string[],
+  env: Environment,
+  streams: Streams,
+  interrupted: AbortSignal,
+): Promise<number> {
+  const output = new Output(streams.stdout);
+  // With nobody left to read messages, failing to write one is no failure.
+  streams.stderr.on('error', () => undefined);
+  let command: CommandName | null = null;
+  try {
+    const split = splitCommand(args, EVCTL_OPTIONS, COMMANDS);
+    command = COMMANDS.find((name) => name === split.command) ?? null;
+    const options = parseOptions(split.rest, EVCTL_OPTIONS, command, env);
+    if (options.has('help')) await output.write(evctlHelp(command, await formsOf(command)));
+    else if (options.has('version')) await output.write(`evctl ${packageVersion()}\n`);
+    else {
+      const terminal = streams.stdout.isTTY === true;
+      await run(command, {
+        options,
+        env,
+        stdin: streams.stdin,
+        output,
+        terminal,
+        paint: paintFor(terminal, options.has('no-color'), env),
+        signal: AbortSignal.any([interrupted, output.failed]),
+      });
+    }
+    await output.finish();
+    return EXIT.done;
+  } catch (error) {
+    const code = report(error, interrupted, output, command, streams);
+    if (!output.failed.aborted) await output.finish().catch(() => undefined);
+    return code;
+  }
+}
+
+/** The registry library names its own forms. */
+async function formsOf(command: CommandName | null): Promise<readonly string[]> {
+  if (command !== 'registry') return [];
+  return Object.values((await import('../registry/edit.js')).REGISTRY_USAGE).flatMap((usage) =>
+    usage.split(' | '),
+  );
+}
+
+async function run(command: CommandName | null, context: CommandContext): Promise<void> {
+  // Only the command that runs is loaded: a query needs neither the emit client nor the registry.
+  switch (command) {
+    case null:
+      return runQuery(context);
+    case 'inspect':
+      return (await import('./inspectCommand.js')).runInspect(context);
+    case 'emit': {
+      const { runEmit } = await import('./emitCommand.js');
+      const { connectEmitter } = await import('./emitter.js');
+      return runEmit(context, connectEmitter);
+    }
+    case 'registry':
+      return (await import('./registryCommand.js')).runRegistry(context);
+  }
+}
+
+function report(
+  error: unknown,
+  interrupted: AbortSignal,
+  output: Output,
+  command: CommandName | null,
+  streams: Streams,
+): number {
+  // An aborted wait fails in many ways; what counts is why it was aborted.
+  if (interrupted.aborted || error instanceof Interrupted) return EXIT.interrupted;
+  const cause: unknown = output.failed.aborted ? output.failed.reason : error;
+  if (cause instanceof OutputClosed) return EXIT.done;
+  if (cause instanceof UsageError) {
+    const help = command === null ? 'evctl --help' : `evctl ${command} --help`;
+    streams.stderr.write(`evctl: ${visible(cause.message)} (see ${help})\n`);
+    return EXIT.usage;
+  }
+  streams.stderr.write(`evctl: ${visible(messageOf(cause))}\n`);
+  if (cause instanceof CommandFailure) for (const line of cause.details) streams.stderr.write(`${line}\n`);
+  return EXIT.failed;
+}
+
+function messageOf(cause: unknown): string {
+  if (cause instanceof CommandFailure || cause instanceof ConnectionFailure || cause instanceof QueryFailure)
+    return cause.message;
+  return cause instanceof Error ? (cause.message.split('\n')[0] ?? cause.name) : String(cause);
+}

@@ -1,0 +1,226 @@
+/**
+ * Turns a parsed EVENTS query into what is left to do once the clock is read: literals become
+ * values, names become columns or payload paths.
+ */
+import type { EVENT_COLUMNS } from '../native/addon.js';
+import type {
+  CompareOperator,
+  Condition,
+  EventsQuery,
+  FieldRef,
+  Literal,
+  NamePattern,
+  Query,
+  StringOperator,
+} from './ast.js';
+import { QueryError } from './errors.js';
+import { MAX_TIME, resolveTime } from './time.js';
+
+/** Header columns in the order of the cursor contract; repeated so that planning needs no addon. */
+export const COLUMNS: typeof EVENT_COLUMNS = [
+  'timestamp',
+  'cpu_id',
+  'sequence',
+  'origin_class',
+  'event_type',
+  'effective_token_guid',
+  'true_token_guid',
+  'process_guid',
+  'boot_id',
+];
+
+export type EventColumn = (typeof EVENT_COLUMNS)[number];
+
+/** How a column is stored. Nullable ones fall back to the payload key of the same name (QL-45). */
+const STORAGE: Readonly<
+  Record<EventColumn, { readonly type: 'integer' | 'text' | 'guid'; readonly nullable: boolean }>
+> = {
+  timestamp: { type: 'integer', nullable: false },
+  cpu_id: { type: 'integer', nullable: true },
+  sequence: { type: 'integer', nullable: true },
+  origin_class: { type: 'integer', nullable: true },
+  event_type: { type: 'text', nullable: false },
+  effective_token_guid: { type: 'guid', nullable: true },
+  true_token_guid: { type: 'guid', nullable: true },
+  process_guid: { type: 'guid', nullable: true },
+  boot_id: { type: 'guid', nullable: false },
+};
+
+/** A header column, or a payload path (QL-41). */
+export type PlanField =
+  | {
+      readonly kind: 'column';
+      readonly name: EventColumn;
+      readonly type: 'integer' | 'text' | 'guid';
+      readonly nullable: boolean;
+    }
+  | { readonly kind: 'payload'; readonly name: string; readonly path: readonly string[] };
+
+/** A number, a string, or the 16 bytes of a GUID; booleans are 1n and 0n (QL-26). */
+export type Operand = bigint | number | string | Uint8Array;
+
+export type PlanPredicate =
+  | {
+      readonly kind: 'compare';
+      readonly field: PlanField;
+      readonly operator: CompareOperator;
+      readonly value: Operand;
+    }
+  | {
+      readonly kind: 'match';
+      readonly field: PlanField;
+      readonly operator: StringOperator;
+      readonly value: string;
+    }
+  | {
+      readonly kind: 'in';
+      readonly field: PlanField;
+      readonly negated: boolean;
+      readonly values: readonly Operand[];
+    }
+  | { readonly kind: 'null'; readonly field: PlanField; readonly negated: boolean };
+
+export type PlanCondition =
+  | { readonly kind: 'and'; readonly terms: readonly PlanCondition[] }
+  | { readonly kind: 'or'; readonly terms: readonly PlanCondition[] }
+  | PlanPredicate;
+
+export interface EventsPlan {
+  readonly pattern: Pick<NamePattern, 'kind' | 'text'> | null;
+  /** Lowest timestamp in ns, inclusive; null = no lower bound. */
+  readonly from: bigint | null;
+  /** Highest timestamp in ns, inclusive: `now` by default, UNTIL - 1 otherwise (QL-51). */
+  readonly to: bigint;
+  readonly where: PlanCondition | null;
+  /** Null = all header columns and all top-level payload fields (QL-78). */
+  readonly select: readonly PlanField[] | null;
+  readonly sort: readonly { readonly field: PlanField; readonly descending: boolean }[];
+  readonly skip: bigint;
+  /** Null = no limit (QL-54). */
+  readonly take: bigint | null;
+  /** Fields this query counts for in the index policy, each once (QX-41). */
+  readonly trackedFields: readonly string[];
+}
+
+/**
+ * Why this version cannot run a query that parsed, as a text for the client; null if it can.
+ */
+export function unsupportedReason(query: Query): string | null {
+  if (query.mode === 'INDEX') return 'EVENTS INDEX is not available in this version';
+  if (query.mode !== 'EVENTS') return `${query.mode} queries are not available in this version`;
+  if (query.stream) return 'STREAM is not available in this version';
+  if (query.aggregation !== null) return 'aggregation is not available in this version';
+  if (query.where !== null && hasCrossFilter(query.where)) {
+    return 'cross-type filters are not available in this version';
+  }
+  return null;
+}
+
+function hasCrossFilter(condition: Condition): boolean {
+  switch (condition.kind) {
+    case 'and':
+    case 'or':
+      return condition.terms.some(hasCrossFilter);
+    case 'metricFilter':
+    case 'eventFilter':
+    case 'logFilter':
+      return true;
+    default:
+      return false;
+  }
+}
+
+/**
+ * Plans a raw EVENTS query. `now` (ns) is the one clock reading of the query (QL-12).
+ *
+ * @throws QueryError class X, prefix `unsupported`, for what `unsupportedReason` names.
+ */
+export function planEvents(query: EventsQuery, now: bigint): EventsPlan {
+  const reason = unsupportedReason(query);
+  if (reason !== null) throw new QueryError('X', 'unsupported', reason);
+  const where = query.where === null ? null : planCondition(query.where, now);
+  return {
+    pattern: query.pattern === null ? null : { kind: query.pattern.kind, text: query.pattern.text },
+    from: query.since === null ? null : resolveTime(query.since, now),
+    to: query.until === null ? (now > MAX_TIME ? MAX_TIME : now) : resolveTime(query.until, now) - 1n,
+    where,
+    select: query.select === null ? null : query.select.map(planField),
+    sort: planSort(query),
+    skip: query.skip ?? 0n,
+    take: query.take,
+    trackedFields: trackedFields(query.pattern !== null, where),
+  };
+}
+
+/** Resolves a name to its column or payload path (QL-41); `id` and `payload` are no columns. */
+export function planField(field: Pick<FieldRef, 'name' | 'path'>): PlanField {
+  const column = COLUMNS.find((name) => name === field.name);
+  if (column === undefined) return { kind: 'payload', name: field.name, path: field.path };
+  return { kind: 'column', name: column, ...STORAGE[column] };
+}
+
+/** A field sorted by twice counts where it stands first: later it can no longer decide. */
+function planSort(query: EventsQuery): EventsPlan['sort'] {
+  const seen = new Set<string>();
+  return query.sort
+    .filter(({ field }) => !seen.has(field.name) && seen.add(field.name))
+    .map(({ field, descending }) => ({ field: planField(field), descending }));
+}
+
+function planCondition(condition: Condition, now: bigint): PlanCondition {
+  switch (condition.kind) {
+    case 'and':
+    case 'or':
+      return { kind: condition.kind, terms: condition.terms.map((term) => planCondition(term, now)) };
+    case 'compare':
+      return {
+        kind: 'compare',
+        field: planField(condition.field),
+        operator: condition.operator,
+        value: operandOf(condition.value, now),
+      };
+    case 'match':
+      return {
+        kind: 'match',
+        field: planField(condition.field),
+        operator: condition.operator,
+        value: condition.value.value,
+      };
+    case 'in':
+      return {
+        kind: 'in',
+        field: planField(condition.field),
+        negated: condition.negated,
+        values: condition.values.map((value) => operandOf(value, now)),
+      };
+    case 'null':
+      return { kind: 'null', field: planField(condition.field), negated: condition.negated };
+    default:
+      throw new QueryError('X', 'unsupported', 'cross-type filters are not available in this version');
+  }
+}
+
+function operandOf(literal: Literal, now: bigint): Operand {
+  switch (literal.kind) {
+    case 'time':
+      return resolveTime(literal.time, now);
+    case 'boolean':
+      return literal.value ? 1n : 0n;
+    case 'guid':
+      return literal.bytes;
+    default:
+      return literal.value;
+  }
+}
+
+function trackedFields(hasPattern: boolean, where: PlanCondition | null): readonly string[] {
+  const names = new Set<string>(hasPattern ? ['event_type'] : []);
+  const visit = (condition: PlanCondition): void => {
+    if (condition.kind === 'and' || condition.kind === 'or') condition.terms.forEach(visit);
+    else names.add(condition.field.name);
+  };
+  if (where !== null) visit(where);
+  names.delete('timestamp');
+  names.delete('sequence');
+  return [...names];
+}

@@ -1,0 +1,105 @@
+/** Translates a planned EVENTS query into the SELECT that one shard runs (QX-10). */
+import type { CursorField, CursorOptions, CursorPart } from '../native/addon.js';
+import { COLUMNS, type EventsPlan, type PlanCondition, type PlanField } from './plan.js';
+import { Fragment, joinBalanced, sql } from './sqlFragment.js';
+import { fieldExpression, translatePattern, translatePredicate } from './sqlPredicate.js';
+
+/** What a fan-out needs besides the slots: the statement of each part and the rules of the merge. */
+export interface ShardQuery
+  extends Pick<CursorPart, 'sql' | 'params'>,
+    Pick<CursorOptions, 'sort' | 'skip' | 'take' | 'fields'> {}
+
+const MAX_LIMIT = 2n ** 63n - 1n;
+
+/**
+ * The query of one shard. Its rows are sorted by the merge keys, then rowid descending; with TAKE it
+ * yields at most SKIP + TAKE of them (QX-23). The merge breaks ties by the order of its parts, which
+ * must be file name ascending (QL-71).
+ */
+export function translateEvents(plan: EventsPlan): ShardQuery {
+  const keys = sortKeys(plan);
+  const selected = [
+    ...keys.map((key, index) => `${fieldExpression(key.field)} AS k${index}`),
+    ...COLUMNS,
+    'payload',
+  ].join(', ');
+  // BINARY, whatever a column is declared as: sorting tells case apart (QL-71).
+  const order = [
+    ...keys.map((key, index) => `k${index} COLLATE BINARY ${key.descending ? 'DESC' : 'ASC'}`),
+    'id DESC',
+  ].join(', ');
+  const statement = sql`SELECT ${new Fragment(selected)} FROM events WHERE ${conditions(plan)} ORDER BY ${new Fragment(order)}${limit(plan)}`;
+  return {
+    sql: statement.sql,
+    params: statement.params,
+    sort: keys.map(({ descending }) => ({ descending })),
+    skip: plan.skip,
+    take: plan.take,
+    fields: plan.select === null ? null : plan.select.map(cursorField),
+  };
+}
+
+/** The sort fields, and timestamp descending to break ties (QL-70, QL-71). */
+function sortKeys(plan: EventsPlan): EventsPlan['sort'] {
+  if (plan.sort.some(({ field }) => field.name === 'timestamp')) return plan.sort;
+  const timestamp: PlanField = { kind: 'column', name: 'timestamp', type: 'integer', nullable: false };
+  return [...plan.sort, { field: timestamp, descending: true }];
+}
+
+function conditions(plan: EventsPlan): Fragment {
+  const pattern = plan.pattern === null ? null : translatePattern(plan.pattern);
+  return joinBalanced(
+    [
+      ...(plan.from === null ? [] : [sql`timestamp >= ${plan.from}`]),
+      sql`timestamp <= ${plan.to}`,
+      ...(pattern === null ? [] : [pattern]),
+      ...(plan.where === null ? [] : [translateCondition(plan.where, 'top')]),
+    ],
+    'AND',
+  );
+}
+
+/**
+ * How far SQLite's planner may look into a condition. When it answers an OR from several indexes it
+ * chains all other open AND terms into one list, which must stay well below its depth limit: so few
+ * terms are left open, and none in an OR below another OR.
+ */
+type Scope = 'top' | 'branch' | 'opaque';
+
+/** AND terms left open for the planner; one term gives up to three comparisons. */
+const OPEN_TERMS = 50;
+
+function translateCondition(condition: PlanCondition, scope: Scope): Fragment {
+  switch (condition.kind) {
+    case 'and': {
+      const terms = condition.terms.map((term) => translateCondition(term, scope));
+      if (scope === 'opaque' || terms.length <= OPEN_TERMS) return joinBalanced(terms, 'AND');
+      const rest = joinBalanced(terms.slice(OPEN_TERMS), 'AND');
+      return joinBalanced([...terms.slice(0, OPEN_TERMS), opaque(rest)], 'AND');
+    }
+    case 'or': {
+      const inner: Scope = scope === 'top' ? 'branch' : 'opaque';
+      const terms = condition.terms.map((term) => translateCondition(term, inner));
+      const whole = joinBalanced(terms, 'OR');
+      return scope === 'branch' ? opaque(whole) : whole;
+    }
+    default:
+      return translatePredicate(condition);
+  }
+}
+
+/** The same truth value, as one expression the planner does not take apart. */
+function opaque(condition: Fragment): Fragment {
+  return sql`(${condition} IS TRUE)`;
+}
+
+function limit(plan: EventsPlan): Fragment {
+  if (plan.take === null) return new Fragment('');
+  const rows = plan.take === 0n ? 0n : plan.skip + plan.take;
+  return sql` LIMIT ${rows > MAX_LIMIT ? MAX_LIMIT : rows}`;
+}
+
+function cursorField(field: PlanField): CursorField {
+  if (field.kind === 'payload') return { name: field.name, column: -1, path: field.path };
+  return { name: field.name, column: COLUMNS.indexOf(field.name), path: [field.name] };
+}

@@ -1,0 +1,55 @@
+/**
+ * How long a shard writer lets a batch grow before it commits (ING-51..60).
+ *
+ * The rule: commit at once while events come slowly, and wait for more only as long as waiting buys
+ * throughput. Under load batches grow by themselves anyway, because the next segment fills while one
+ * commits; the linger only keeps a middling load from paying one fsync for a handful of rows.
+ */
+
+/** Rate below which every arrival is committed at once, in events per second. */
+const SLOW_RATE = 2000;
+
+/** A batch is aimed to take this many times as long to fill as its commit takes. */
+const FILL_TO_COMMIT = 4;
+
+/** Share of MaxBatchLatencyMs a linger may use; the rest is for the commit itself (ING-56). */
+const LATENCY_SHARE = 0.4;
+
+/** Weight of the newest observation in the smoothed values (ING-60). */
+const SMOOTHING = 0.3;
+
+export interface BatchLimits {
+  /** Rows per transaction, upper bound (CFG-21). */
+  readonly maxBatchSize: number;
+  /** First row in a batch to its commit, upper bound, ms (CFG-22). */
+  readonly maxBatchLatencyMs: number;
+}
+
+/** Smoothed load of one writer. */
+export interface BatchLoad {
+  /** Rows per second. */
+  readonly rate: number;
+  /** Duration of a commit, ms. */
+  readonly commitMs: number;
+}
+
+export const IDLE_LOAD: BatchLoad = { rate: 0, commitMs: 0 };
+
+/** Folds one committed batch into the smoothed load. `elapsedMs` is the time since the previous commit ended. */
+export function observeBatch(
+  load: BatchLoad,
+  batch: { rows: number; elapsedMs: number; commitMs: number },
+): BatchLoad {
+  const rate = (batch.rows * 1000) / Math.max(batch.elapsedMs, 1);
+  return {
+    rate: load.rate + SMOOTHING * (rate - load.rate),
+    commitMs: load.commitMs + SMOOTHING * (batch.commitMs - load.commitMs),
+  };
+}
+
+/** Time to let the next batch grow after its first row, ms; 0 = commit at once. */
+export function lingerMs(load: BatchLoad, limits: BatchLimits): number {
+  if (load.rate < SLOW_RATE) return 0;
+  const untilHalfFull = (limits.maxBatchSize / 2 / load.rate) * 1000;
+  return Math.floor(Math.min(load.commitMs * FILL_TO_COMMIT, untilHalfFull, limits.maxBatchLatencyMs * LATENCY_SHARE));
+}

@@ -1,0 +1,223 @@
+/**
+ * One shard's transactions: what a writer actor does between BEGIN and COMMIT, and what it remembers
+ * when a commit fails. Belongs to the thread that made it (STO-30).
+ */
+import {
+  type ChannelHandle,
+  native,
+  type SegmentInfo,
+  type SegmentRun,
+} from '../native/addon.js';
+import { type BatchLoad, IDLE_LOAD, lingerMs, observeBatch } from './batchPolicy.js';
+import { openShardWriter, type ShardConnection } from './shard.js';
+import { INSERT_SEGMENT, INSERT_SYNTHETIC } from './shardSchema.js';
+import { errorText, isCorruption, sqliteCode } from './storeError.js';
+import { gapEvent, type SyntheticEvent } from './synthetic.js';
+import { WatermarkWriter } from './watermarks.js';
+
+/** Bytes committed since the last checkpoint that start the next one (ING-63, ING-66). */
+export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
+
+/** What a row costs in the WAL beside its payload: columns, the index entry, page overhead; bytes. */
+const ROW_OVERHEAD = 40;
+
+/** Bounds of one transaction, live settings. */
+export interface CommitLimits {
+  readonly maxBatchSize: number;
+  readonly maxBatchLatencyMs: number;
+}
+
+/** What one transaction stored. */
+export interface CommitResult {
+  readonly rows: number;
+  readonly events: number;
+  readonly bytes: number;
+  /** Synthetic rows among them, gap records of drain threads not counted. */
+  readonly synthetic: number;
+  readonly commitMs: number;
+  /** More waits in the channel or among synthetic rows. */
+  readonly more: boolean;
+  readonly lingerMs: number;
+}
+
+/** A commit that failed and was rolled back. */
+export class CommitError extends Error {
+  override readonly name = 'CommitError';
+
+  constructor(
+    /** SQLite's result code, `SQLITE_FULL` and the like. */
+    readonly code: string,
+    message: string,
+    /** The file is damaged and must not be written again (FAIL-13). */
+    readonly corrupt: boolean,
+    /** Event runs this failure added to the lost-batch list (FAIL-5). */
+    readonly lost: readonly SegmentRun[],
+  ) {
+    super(message);
+  }
+}
+
+export interface ShardCommitterOptions {
+  readonly file: string;
+  /** 16 bytes. */
+  readonly bootId: Uint8Array;
+  readonly channel: ChannelHandle;
+  /** CPUs whose stored sequences lie out of order above their resume point; see watermarks.ts. */
+  readonly unordered: readonly { readonly cpu: number; readonly floor: bigint; readonly upper: bigint }[];
+}
+
+export class ShardCommitter {
+  readonly #options: ShardCommitterOptions;
+  readonly #db: ShardConnection;
+  readonly #insertSegment;
+  readonly #insertSynthetic;
+  readonly #begin;
+  readonly #commit;
+  readonly #watermarks: WatermarkWriter;
+  readonly #synthetic: SyntheticEvent[] = [];
+  #lost: SegmentRun[] = [];
+  /** The last transaction failed: the next one risks no segment before it has stored what is owed. */
+  #proving = false;
+  #load: BatchLoad = IDLE_LOAD;
+  #lastEnd = performance.now();
+  #sinceCheckpoint = 0;
+
+  /** @throws StoreError when the file must not be written. */
+  constructor(options: ShardCommitterOptions) {
+    this.#options = options;
+    this.#db = openShardWriter(options.file);
+    this.#insertSegment = this.#db.prepare(INSERT_SEGMENT);
+    this.#insertSynthetic = this.#db.prepare(INSERT_SYNTHETIC);
+    this.#begin = this.#db.prepare('BEGIN IMMEDIATE');
+    this.#commit = this.#db.prepare('COMMIT');
+    this.#watermarks = new WatermarkWriter(this.#db, options.bootId);
+  }
+
+  /** Takes a synthetic row for the next transaction (ING-71). Never blocks. */
+  queue(event: SyntheticEvent): void {
+    this.#synthetic.push(event);
+  }
+
+  /** Event runs lost to failed commits whose gap records are not stored yet (FAIL-5). */
+  get lost(): readonly SegmentRun[] {
+    return this.#lost;
+  }
+
+  /** Last committed sequence per CPU of this shard in this boot. */
+  lastSequences(): Map<number, bigint> {
+    return this.#watermarks.last();
+  }
+
+  /**
+   * One transaction: gap records for lost ranges, then synthetic rows, then one segment (FAIL-5).
+   * At most `maxBatchSize` rows as far as the channel's own bound allows (ING-55).
+   *
+   * @throws CommitError after rolling back; the segment's ranges are on the lost list then.
+   */
+  commit(limits: CommitLimits): CommitResult {
+    const started = performance.now();
+    const owed = this.#lost.slice(0, limits.maxBatchSize);
+    const synthetic = this.#synthetic.slice(0, Math.max(limits.maxBatchSize - owed.length, 0));
+    const owes = owed.length < this.#lost.length || (this.#proving && owed.length + synthetic.length > 0);
+    const segment = owes ? null : native.channelTake(this.#options.channel);
+    if (owed.length + synthetic.length === 0 && segment === null) return this.#nothing();
+    try {
+      this.#begin.run();
+      this.#store(owed, synthetic, segment);
+      this.#commit.run();
+    } catch (error) {
+      throw this.#undo(error, segment);
+    }
+    this.#settle(owed.length, synthetic.length, segment);
+    const ended = performance.now();
+    const rows = owed.length + synthetic.length + (segment?.rows ?? 0);
+    this.#load = observeBatch(this.#load, { rows, elapsedMs: ended - this.#lastEnd, commitMs: ended - started });
+    this.#lastEnd = ended;
+    this.#checkpointWhenDue(rows, segment?.bytes ?? 0);
+    return {
+      rows,
+      events: segment?.events ?? 0,
+      bytes: segment?.bytes ?? 0,
+      synthetic: synthetic.length,
+      commitMs: ended - started,
+      more: this.#more(),
+      lingerMs: lingerMs(this.#load, limits),
+    };
+  }
+
+  /** Closes the connection; SQLite checkpoints the WAL (LIFE-207). */
+  close(): void {
+    this.#db.close();
+  }
+
+  #nothing(): CommitResult {
+    this.#proving = false;
+    return { rows: 0, events: 0, bytes: 0, synthetic: 0, commitMs: 0, more: this.#more(), lingerMs: 0 };
+  }
+
+  #more(): boolean {
+    if (this.#lost.length + this.#synthetic.length > 0) return true;
+    return native.channelStatus(this.#options.channel).rows > 0;
+  }
+
+  #store(owed: readonly SegmentRun[], synthetic: readonly SyntheticEvent[], segment: SegmentInfo | null): void {
+    const { bootId, unordered } = this.#options;
+    this.#watermarks.claim();
+    for (const run of owed) {
+      const gap = gapEvent(native.realtimeNs(), {
+        cpu: run.cpu,
+        first: run.first,
+        last: run.last,
+        previousTimestamp: run.previousTimestamp,
+        revealingTimestamp: run.revealingTimestamp,
+        cause: run.kind === 'events' ? 'commit_failure' : 'ring_loss',
+      });
+      this.#insertSynthetic.run(bootId, gap.timestamp, gap.type, gap.payload);
+      this.#watermarks.write(run.cpu, { last: run.last, settled: 0n });
+    }
+    for (const event of synthetic) {
+      this.#insertSynthetic.run(bootId, event.timestamp, event.type, event.payload);
+    }
+    if (segment === null) return;
+    this.#insertSegment.run(segment.segment, bootId);
+    for (const mark of native.segmentWatermarks(segment.segment)) {
+      const order = unordered.find(({ cpu }) => cpu === mark.cpu);
+      this.#watermarks.write(mark.cpu, order === undefined ? mark : { ...mark, floor: order.floor, upper: order.upper });
+    }
+  }
+
+  #settle(owed: number, synthetic: number, segment: SegmentInfo | null): void {
+    this.#watermarks.committed();
+    this.#proving = false;
+    this.#synthetic.splice(0, synthetic);
+    if (owed > 0) {
+      this.#lost.splice(0, owed);
+      if (this.#lost.length === 0) native.channelLossRecorded(this.#options.channel);
+    }
+    if (segment !== null) native.segmentCommitted(segment.segment);
+  }
+
+  /** Rolls back and puts the segment's ranges on the lost list: the ring no longer offers them (FAIL-4, FAIL-9). */
+  #undo(error: unknown, segment: SegmentInfo | null): CommitError {
+    try {
+      if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
+    } catch {
+      // SQLite rolled back by itself, or will at close; the first error is the one that matters.
+    }
+    this.#watermarks.rolledBack();
+    this.#proving = true;
+    const lost = segment === null ? [] : native.segmentLost(segment.segment);
+    this.#lost.push(...lost);
+    return new CommitError(sqliteCode(error) ?? 'ERR_COMMIT', `${this.#options.file}: ${errorText(error)}`, isCorruption(error), lost);
+  }
+
+  /** PASSIVE checkpoints what it can and never waits for readers (ING-64, ING-65). */
+  #checkpointWhenDue(rows: number, bytes: number): void {
+    this.#sinceCheckpoint += bytes + rows * ROW_OVERHEAD;
+    if (this.#sinceCheckpoint < CHECKPOINT_BYTES) return;
+    // A full checkpoint lets the next commit start the WAL anew; a partial one is tried again a quarter later.
+    const [state] = this.#db.pragma('wal_checkpoint(PASSIVE)') as { log: bigint; checkpointed: bigint }[];
+    const complete = state !== undefined && state.log === state.checkpointed;
+    this.#sinceCheckpoint = complete ? 0 : (CHECKPOINT_BYTES * 3) / 4;
+  }
+}
