@@ -2,8 +2,8 @@
  * Streams between actors. Inside a thread an actor hands out an Observable; across threads the same
  * stream runs over a MessagePort and looks the same on both ends.
  */
-import type { MessagePort } from 'node:worker_threads';
-import { fromEvent, map, type Observable, share, takeUntil } from 'rxjs';
+import type { MessagePort, Worker } from 'node:worker_threads';
+import { Observable, share } from 'rxjs';
 
 /** One end of a typed two-way stream. `In` is what arrives, `Out` what is sent. */
 export interface Link<In, Out> {
@@ -13,21 +13,29 @@ export interface Link<In, Out> {
   close(): void;
 }
 
-/** What a Link needs of a port; `parentPort` and `MessagePort` both have it. */
-type PortLike = Pick<MessagePort, 'postMessage' | 'close' | 'on' | 'off' | 'unref'>;
+/** Wraps one end of a port. Messages posted before the first subscription wait in the port. */
+export function linkPort<In, Out>(port: MessagePort): Link<In, Out> {
+  return { ...linkOf<In, Out>(port, 'close'), close: () => port.close() };
+}
 
-/** Wraps a port. Messages posted before the first subscription wait in the port. */
-export function linkPort<In, Out>(port: PortLike): Link<In, Out> {
-  const closed$ = fromEvent(port as MessagePort, 'close');
-  // Node starts a port when its first 'message' listener is added, so nothing is lost before that.
-  const messages$ = (fromEvent(port as MessagePort, 'message') as Observable<In | { data: In }>).pipe(
-    map((message) => message as In),
-    takeUntil(closed$),
-    share(),
-  );
-  return {
-    messages$,
-    send: (message) => port.postMessage(message),
-    close: () => port.close(),
-  };
+/** The daemon's end of a worker's `parentPort`. */
+export function linkWorker<In, Out>(worker: Worker): Link<In, Out> {
+  // The thread closes the port from its side when it is done.
+  return { ...linkOf<In, Out>(worker, 'exit'), close: () => undefined };
+}
+
+function linkOf<In, Out>(end: MessagePort | Worker, over: 'close' | 'exit'): Omit<Link<In, Out>, 'close'> {
+  // rxjs' fromEvent would take the DOM interface of a port, whose messages come wrapped in events.
+  const emitter: NodeJS.EventEmitter = end;
+  const messages$ = new Observable<In>((subscriber) => {
+    const next = (message: In) => subscriber.next(message);
+    const complete = () => subscriber.complete();
+    emitter.on('message', next);
+    emitter.on(over, complete);
+    return () => {
+      emitter.off('message', next);
+      emitter.off(over, complete);
+    };
+  }).pipe(share());
+  return { messages$, send: (message) => end.postMessage(message) };
 }

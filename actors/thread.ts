@@ -3,7 +3,7 @@
  * the daemon supervises instead.
  */
 import { Worker, type MessagePort } from 'node:worker_threads';
-import { type Link, linkPort } from './streams.js';
+import { type Link, linkWorker } from './streams.js';
 
 export interface ActorThread<In, Out> extends Link<In, Out> {
   readonly name: string;
@@ -30,12 +30,6 @@ export function startThread<In, Out>(
       resolve(failure ?? (code === 0 ? null : new Error(`thread ${name} ended with code ${code}`)));
     });
   });
-  const link = linkPort<In, Out>({
-    postMessage: (message: unknown) => worker.postMessage(message),
-    close: () => undefined,
-    on: (event: string, listener: (value: unknown) => void) => worker.on(event, listener),
-    off: (event: string, listener: (value: unknown) => void) => worker.off(event, listener),
-    unref: () => worker.unref(),
-  } as unknown as MessagePort);
+  const link = linkWorker<In, Out>(worker);
   return { ...link, name, ended, terminate: async () => void (await worker.terminate()) };
 }

@@ -57,6 +57,7 @@ const missing = (name: string) => (): never => {
 };
 
 const DEADLINE = 'deadline';
+const GRACE = 'grace';
 
 export const querySessionMachine = setup({
   types: {
@@ -91,11 +92,11 @@ export const querySessionMachine = setup({
     writeError: (_, _params: { readonly text: string }) => missing('writeError')(),
     /** Closes the socket and gives the slot back. */
     release: missing('release'),
-    startDeadline: raise(
-      { type: 'deadline.passed' },
-      { id: DEADLINE, delay: 'queryTimeout' },
-    ),
+    startDeadline: raise({ type: 'deadline.passed' }, { id: DEADLINE, delay: 'queryTimeout' }),
     stopDeadline: cancel(DEADLINE),
+    /** The deadline comes after the grace time now, if it is not over before. */
+    startGrace: raise({ type: 'deadline.passed' }, { id: GRACE, delay: 'closeGrace' }),
+    stopGrace: cancel(GRACE),
   },
   delays: {
     queryTimeout: ({ context }) => context.queryTimeoutMs,
@@ -168,8 +169,8 @@ export const querySessionMachine = setup({
         onDone: [
           {
             guard: ({ event }) => event.output === 'nothing',
-            target: 'delivering',
-            actions: ['writeNothing', 'writeEnd'],
+            target: 'finishing',
+            actions: 'writeNothing',
           },
           { target: 'executing' },
         ],
@@ -185,7 +186,10 @@ export const querySessionMachine = setup({
       on: {
         'frame.arrived': {
           target: 'delivering',
-          actions: ['writeFrame', assign({ records: ({ context, event }) => context.records + event.records })],
+          actions: [
+            'writeFrame',
+            assign({ records: ({ context, event }) => context.records + event.records }),
+          ],
         },
         'execution.failed': {
           target: 'rejected',
@@ -197,15 +201,27 @@ export const querySessionMachine = setup({
       description: 'Frames go out as fast as the client takes them; a taken frame is a credit for the next.',
       on: {
         'frame.arrived': {
-          actions: ['writeFrame', assign({ records: ({ context, event }) => context.records + event.records })],
+          actions: [
+            'writeFrame',
+            assign({ records: ({ context, event }) => context.records + event.records }),
+          ],
         },
         'frame.flushed': { actions: 'grantCredit' },
-        'execution.finished': { actions: 'writeEnd' },
+        'execution.finished': 'finishing',
         'execution.failed': {
           target: 'rejected',
           actions: assign({ outcome: 'failed', error: ({ event }) => event.text }),
         },
+      },
+    },
+    finishing: {
+      description: 'The end message is written; what the client has not taken yet is still on its way.',
+      entry: 'writeEnd',
+      on: {
         'output.flushed': { target: 'closed', actions: assign({ outcome: 'delivered' }) },
+        // Nothing may follow the end message, so whoever is too slow for it is cut off.
+        'deadline.passed': { target: 'closed', actions: assign({ outcome: 'timedOut' }) },
+        'service.stop': { actions: 'startGrace' },
       },
     },
     rejected: {
@@ -215,24 +231,25 @@ export const querySessionMachine = setup({
         'stopDeadline',
         { type: 'writeError', params: ({ context }) => ({ text: context.error ?? '' }) },
       ],
-      on: { 'output.flushed': 'closed', 'client.left': 'closed', 'service.stop': {} },
+      on: { 'output.flushed': 'closed', 'client.left': 'closed', 'deadline.passed': {}, 'service.stop': {} },
       after: { closeGrace: 'closed' },
     },
     timedOut: {
       description: 'QueryTimeoutMs is over: the search is cancelled and the client told.',
       tags: 'ending',
       entry: [
+        'stopDeadline',
         'cancelExecution',
         assign({ outcome: 'timedOut' }),
         { type: 'writeError', params: ({ context }) => ({ text: context.error ?? '' }) },
       ],
-      on: { 'output.flushed': 'closed', 'client.left': 'closed', 'service.stop': {} },
+      on: { 'output.flushed': 'closed', 'client.left': 'closed', 'deadline.passed': {}, 'service.stop': {} },
       after: { closeGrace: 'closed' },
     },
     closed: {
       description: 'The socket is closed and everything the query held is given back.',
       type: 'final',
-      entry: ['stopDeadline', 'release'],
+      entry: ['stopDeadline', 'stopGrace', 'release'],
     },
   },
   output: ({ context }) => ({ outcome: context.outcome, records: context.records, error: context.error }),

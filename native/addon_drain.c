@@ -22,6 +22,7 @@ struct mailbox {
   pthread_mutex_t lock;
   struct drain_report *items;
   size_t count, capacity;
+  size_t counts; /* of `count`: lapped, corrupt, gap; at most COUNT_REPORTS */
   bool signalled;
 };
 
@@ -78,8 +79,12 @@ static void post(void *context, const struct drain_report *report) {
     *item = *report;
     merged = true;
   }
-  size_t limit = mailbox->capacity - (is_count(report->kind) ? RARE_REPORTS : 0);
-  if (!merged && mailbox->count < limit) mailbox->items[mailbox->count++] = *report;
+  bool count = is_count(report->kind);
+  bool room = mailbox->count < mailbox->capacity && (!count || mailbox->counts < COUNT_REPORTS);
+  if (!merged && room) {
+    mailbox->items[mailbox->count++] = *report;
+    mailbox->counts += count;
+  }
   bool signal = !mailbox->signalled && mailbox->count > 0;
   if (signal) mailbox->signalled = true;
   pthread_mutex_unlock(&mailbox->lock);
@@ -140,6 +145,7 @@ static bool next_report(struct mailbox *mailbox, struct drain_report *report) {
   if (any) {
     *report = mailbox->items[0];
     mailbox->count--;
+    mailbox->counts -= is_count(report->kind);
     memmove(mailbox->items, mailbox->items + 1, mailbox->count * sizeof *mailbox->items);
   } else {
     mailbox->signalled = false;

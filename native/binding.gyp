@@ -11,6 +11,12 @@
         "<!@(node -p \"require('fs').readdirSync('.').filter(f => f.endsWith('.c')).sort().join(' ')\")"
       ],
       "libraries": ["-lpthread"]
+    },
+    {
+      "target_name": "ringload",
+      "type": "executable",
+      "sources": ["tools/ringload.c", "ring_file.c", "ring_map.c", "ring_wait.c", "ring_write.c"],
+      "libraries": ["-lpthread"]
     }
   ]
 }

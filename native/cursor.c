@@ -302,7 +302,9 @@ int cursor_fetch(struct cursor *cursor, uint32_t max_records, size_t max_bytes, 
   msgpack_write_raw(writer, frame_head, FRAME_HEAD_BYTES);
   int rc = cursor->started ? SQLITE_OK : start(cursor);
   uint32_t records = 0;
-  while (rc == SQLITE_OK && cursor->heap_count > 0 && records < max_records && writer->length < max_bytes) {
+  /* At least one record, whatever its size, or a caller would make no headway. */
+  while (rc == SQLITE_OK && cursor->heap_count > 0 && records < max_records &&
+         (records == 0 || writer->length < max_bytes)) {
     rc = consume(cursor, &records);
     if (writer->failed) rc = fail(cursor, SQLITE_NOMEM, "out of memory");
   }

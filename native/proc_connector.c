@@ -50,11 +50,13 @@ struct subscription {
   uint32_t operation;
 } __attribute__((packed));
 
-static int subscribe(int fd, uint32_t operation, uint32_t sequence) {
+/* The answer to a request carries its `ack` plus one; newer kernels put a counter of their own in `seq`. */
+static int subscribe(int fd, uint32_t operation, uint32_t tag) {
   struct subscription request = {
-      .header = {.nlmsg_len = sizeof request, .nlmsg_type = NLMSG_DONE, .nlmsg_seq = sequence},
+      .header = {.nlmsg_len = sizeof request, .nlmsg_type = NLMSG_DONE, .nlmsg_seq = tag},
       .message = {.id = {.idx = CN_IDX_PROC, .val = CN_VAL_PROC},
-                  .seq = sequence,
+                  .seq = tag,
+                  .ack = tag,
                   .len = sizeof request.operation},
       .operation = operation,
   };
@@ -103,7 +105,7 @@ static int64_t now_ms(void) {
 }
 
 /* 0 once the kernel has acknowledged, else an errno value. */
-static int await_ack(int fd, uint32_t sequence) {
+static int await_ack(int fd, uint32_t tag) {
   const int64_t deadline = now_ms() + ACK_TIMEOUT_MS;
   for (int64_t left = ACK_TIMEOUT_MS; left > 0; left = deadline - now_ms()) {
     struct pollfd waiting = {.fd = fd, .events = POLLIN};
@@ -112,7 +114,7 @@ static int await_ack(int fd, uint32_t sequence) {
     ssize_t length = receive(fd, bytes);
     if (length < 0 && length != -EAGAIN && length != -ENOBUFS) return (int)-length;
     if (length <= 0 || field(bytes, WHAT_AT) != EVENT_NONE) continue;
-    if (field(bytes, NLMSG_LENGTH(0) + offsetof(struct cn_msg, seq)) != sequence) continue;
+    if (field(bytes, NLMSG_LENGTH(0) + offsetof(struct cn_msg, ack)) != tag + 1) continue;
     return (int)field(bytes, DATA_AT);
   }
   return EPERM;
@@ -123,16 +125,16 @@ static int open_connector(int *out) {
   if (fd < 0) return errno;
   struct sockaddr_nl address = {.nl_family = AF_NETLINK, .nl_groups = CN_IDX_PROC};
   int size = RECEIVE_BUFFER;
-  uint32_t sequence = (uint32_t)getpid();
+  uint32_t tag = (uint32_t)getpid();
   int error = bind(fd, (struct sockaddr *)&address, sizeof address) == 0 ? 0 : errno;
   if (error == 0) error = attach_filter(fd);
   if (error == 0) {
     /* Beyond the usual limit where allowed; a smaller buffer only overflows sooner. */
     if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
       setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
-    error = subscribe(fd, PROC_CN_MCAST_LISTEN, sequence);
+    error = subscribe(fd, PROC_CN_MCAST_LISTEN, tag);
   }
-  if (error == 0) error = await_ack(fd, sequence);
+  if (error == 0) error = await_ack(fd, tag);
   if (error != 0) close(fd);
   *out = fd;
   return error;

@@ -38,11 +38,7 @@ const readers = data.cpus.map(({ cpu, ring, resume, shards }) => {
     resume,
     shards: shards.flatMap((shard) => writers.get(shard) ?? []),
     emergencyPercent: data.emergencyPercent,
-    attach: (number) => {
-      const info = attachRing(data.kmes, number);
-      if (info === null) throw new Error(`the ring of CPU ${number} is gone`);
-      return info;
-    },
+    attach: (number) => attachRing(data.kmes, number),
   });
   feed.watch(reader.actor);
   return reader;

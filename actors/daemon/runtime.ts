@@ -149,7 +149,7 @@ export class DaemonRuntime {
         error: (details, text) => this.#log.error(text, { ...details }),
       },
       identify: (fd) => tokenFromCredentials(native.peerCredentials(fd), adminGids),
-      watch: (actor) => this.#feed.watch(actor),
+      onInspect: { next: this.#feed.discover },
     });
     if (settings.DebugSocketPath !== null) {
       this.#inspector = await InspectorServer.listen({

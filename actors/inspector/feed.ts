@@ -34,8 +34,18 @@ export class InspectionFeed {
   watch(root: AnyActorRef): void {
     this.#roots.set(root, null);
     root.subscribe({ complete: () => this.#forget(root), error: () => this.#forget(root) });
-    if (this.#enabled) this.#attach(root);
+    if (!this.#enabled) return;
+    this.#announce(root);
+    this.#attach(root);
   }
+
+  /** Finds root actors that others create: give it to `createActor` as `inspect`. */
+  readonly discover = (event: InspectionEvent): void => {
+    if (event.type !== '@xstate.actor') return;
+    const actor = event.actorRef as AnyActorRef & { _parent?: AnyActorRef };
+    // The actor is still being made when this is called.
+    if (actor._parent === undefined) queueMicrotask(() => this.watch(actor));
+  };
 
   /** Turns the feed on, sending the present state of every actor first, or off. */
   enable(on: boolean): void {

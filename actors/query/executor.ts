@@ -69,7 +69,11 @@ export class QueryExecutor {
       maxOpen: data.maxConnections,
       idleMs: data.idleConnectionMs,
       onUnopenable: (file, error) => {
-        this.#warn(file.path, 'an event database cannot be opened and is left out of a query', errorText(error));
+        this.#warn(
+          file.path,
+          'an event database cannot be opened and is left out of a query',
+          errorText(error),
+        );
       },
     });
     this.#idleTimer = setInterval(() => this.#pool.closeIdle(), data.idleConnectionMs / 2);
@@ -135,7 +139,10 @@ export class QueryExecutor {
   #open(query: RunningQuery): void {
     if (query.connections.length === 0) return;
     const remainingMs = this.#remainingMs(query);
-    if (remainingMs <= 0) return this.#fail(query, { kind: 'deadline' });
+    if (remainingMs <= 0) {
+      this.#fail(query, { kind: 'deadline' });
+      return;
+    }
     const slots = query.connections.map((connection) => connection.slot);
     this.#post({ type: 'query.executing', id: query.id, slots });
     for (const slot of slots) this.#native.slotDeadline(slot, remainingMs);
@@ -175,7 +182,10 @@ export class QueryExecutor {
 
   #fetch(query: RunningQuery): void {
     const { cursor } = query;
-    if (cursor === null) return this.#sendNothing(query);
+    if (cursor === null) {
+      this.#sendNothing(query);
+      return;
+    }
     try {
       const chunk = this.#guard.execute(query.id, () =>
         this.#native.cursorFetch(cursor, FRAME_MAX_RECORDS, FRAME_MAX_BYTES),
@@ -214,7 +224,8 @@ export class QueryExecutor {
     const code = sqliteCode(error);
     if (code === 'SQLITE_INTERRUPT') {
       // Whoever cancels has told the main thread already, so this is the deadline unless it asked for it.
-      return this.#fail(query, { kind: 'deadline' });
+      this.#fail(query, { kind: 'deadline' });
+      return;
     }
     this.#warn('read', 'a query failed while reading the event databases', errorText(error));
     const detail = code === null ? '' : ` (${code})`;

@@ -14,7 +14,8 @@ export function interpret(text: string): ParsedQuery {
   const query = parseQuery(text);
   return {
     plan: () => {
-      if (query.mode !== 'EVENTS') throw new QueryError('V', 'unsupported', unsupportedReason(query) ?? query.mode);
+      if (query.mode !== 'EVENTS')
+        throw new QueryError('V', 'unsupported', unsupportedReason(query) ?? query.mode);
       return translateEvents(planEvents(query, native.realtimeNs()));
     },
   };

@@ -40,11 +40,20 @@ export type ToQueryWorker =
 export type FromQueryWorker =
   /** The query holds these connections now. */
   | { readonly type: 'query.executing'; readonly id: number; readonly slots: readonly number[] }
-  | { readonly type: 'query.frame'; readonly id: number; readonly records: number; readonly frame: Uint8Array }
+  | {
+      readonly type: 'query.frame';
+      readonly id: number;
+      readonly records: number;
+      readonly frame: Uint8Array;
+    }
   /** The last word about a query in either case: its connections are given back. */
   | { readonly type: 'query.finished'; readonly id: number }
   | { readonly type: 'query.failed'; readonly id: number; readonly failure: QueryFailure }
-  | { readonly type: 'worker.warning'; readonly text: string; readonly details: Readonly<Record<string, string>> };
+  | {
+      readonly type: 'worker.warning';
+      readonly text: string;
+      readonly details: Readonly<Record<string, string>>;
+    };
 
 export type QueryFailure =
   | { readonly kind: 'cancelled' }

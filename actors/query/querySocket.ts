@@ -31,15 +31,20 @@ export async function listenForQueries(
   backlog: number,
   onConnection: (socket: Socket) => void,
 ): Promise<Server> {
-  if (path.length === 0 || path.includes('\0')) throw new QuerySocketError('the query socket path is empty or holds NUL');
+  if (path.length === 0 || path.includes('\0'))
+    throw new QuerySocketError('the query socket path is empty or holds NUL');
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_PATH_BYTES) {
-    throw new QuerySocketError(`${path}: a socket path holds at most ${MAX_PATH_BYTES} bytes, this one has ${bytes}`);
+    throw new QuerySocketError(
+      `${path}: a socket path holds at most ${MAX_PATH_BYTES} bytes, this one has ${bytes}`,
+    );
   }
   await removeStale(path);
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, onConnection);
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => reject(new QuerySocketError(`${path}: cannot be bound: ${reasonOf(error)}`)));
+    server.once('error', (error) =>
+      reject(new QuerySocketError(`${path}: cannot be bound: ${reasonOf(error)}`)),
+    );
     server.listen({ path, backlog }, () => {
       server.removeAllListeners('error');
       resolve();

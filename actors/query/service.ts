@@ -6,8 +6,8 @@ import type { Server, Socket } from 'node:net';
 import type { InspectionEvent, Observer } from 'xstate';
 import type { QuerySessionOutcome } from '../../machines/querySession.js';
 import { type EventReader, mayReadEvents } from '../../src/access/eventReadGate.js';
-import { native } from '../../src/native/addon.js';
 import { tokenFromCredentials } from '../../src/host/peerIdentity.js';
+import { native } from '../../src/native/addon.js';
 import { QueryError } from '../../src/query/errors.js';
 import { encodeError } from '../../src/wire/messages.js';
 import { interpret } from './interpret.js';
@@ -65,7 +65,6 @@ export interface QueryServiceStats {
 }
 
 export class QueryService {
-  readonly #options: QueryServiceOptions;
   readonly #server: Server;
   readonly #workers: QueryWorkerPool;
   readonly #host: QuerySessionHost;
@@ -106,7 +105,6 @@ export class QueryService {
   }
 
   private constructor(options: QueryServiceOptions, server: Server) {
-    this.#options = options;
     this.#limits = options.limits;
     this.#adminGids = options.adminGids ?? new Set();
     this.#server = server;
@@ -120,7 +118,8 @@ export class QueryService {
     this.#host = {
       logger: options.logger,
       onInspect: options.onInspect ?? null,
-      identify: options.identify ?? ((fd) => tokenFromCredentials(native.peerCredentials(fd), this.#adminGids)),
+      identify:
+        options.identify ?? ((fd) => tokenFromCredentials(native.peerCredentials(fd), this.#adminGids)),
       mayRead: (reader) => mayReadEvents(reader, ownUid),
       parse: interpret,
       takeSlot: () => this.#takeSlot(),
@@ -180,18 +179,30 @@ export class QueryService {
   }
 
   #connected(socket: Socket): void {
-    if (this.#stopping !== null) return this.#refuse(socket, STOPPING);
+    // A socket that fails also closes, which is noticed where it matters.
+    socket.on('error', () => {});
+    if (this.#stopping !== null) {
+      this.#refuse(socket, STOPPING);
+      return;
+    }
     const limit = 2 * this.#limits.maxConcurrentQueries + SPARE_CONNECTIONS;
     if (this.stats().connections >= limit) {
       this.#refused++;
-      return this.#refuse(socket, `limit exceeded: ${limit} connections are open (see MaxConcurrentQueries)`);
+      this.#refuse(socket, `limit exceeded: ${limit} connections are open (see MaxConcurrentQueries)`);
+      return;
     }
     if (this.#held === null) this.#serve(socket);
     else this.#held.push(socket);
   }
 
   #serve(socket: Socket): void {
-    const session = startQuerySession(`querySession:${this.#nextSession++}`, socket, this.#limits, this.#host);
+    if (socket.destroyed) return;
+    const session = startQuerySession(
+      `querySession:${this.#nextSession++}`,
+      socket,
+      this.#limits,
+      this.#host,
+    );
     this.#sessions.add(session);
     void session.closed.then((outcome) => {
       this.#sessions.delete(session);
@@ -204,7 +215,6 @@ export class QueryService {
    * socket closed over unread bytes resets the client; when many linger so, the next are cut at once.
    */
   #refuse(socket: Socket, text: string): void {
-    socket.on('error', () => {});
     if (this.#lingering >= SPARE_CONNECTIONS) {
       socket.write(encodeError(text), () => socket.destroy());
       return;
@@ -222,7 +232,11 @@ export class QueryService {
   #takeSlot(): QuerySlot {
     const limit = this.#limits.maxConcurrentQueries;
     if (this.#running >= limit) {
-      throw new QueryError('V', 'limit exceeded', `${limit} queries are running, as many as MaxConcurrentQueries allows`);
+      throw new QueryError(
+        'V',
+        'limit exceeded',
+        `${limit} queries are running, as many as MaxConcurrentQueries allows`,
+      );
     }
     this.#running++;
     let held = true;
@@ -240,4 +254,3 @@ export class QueryService {
     else this.#failed++;
   }
 }
-

@@ -106,7 +106,8 @@ class Connection {
     this.#socket = socket;
     this.#limits = limits;
     this.#host = host;
-    // A failing socket also closes, and the close is what the machine hears of.
+    // A failing socket also closes, and the close is what the machine hears of; without a listener
+    // the error would end the process.
     socket.on('error', () => {});
     socket.on('close', () => this.send({ type: 'client.left' }));
     socket.on('end', () => this.#watchPresence());
@@ -116,7 +117,7 @@ class Connection {
         error: (error) => {
           host.logger.error({ session: id, cause: String(error) }, 'a query session failed');
           this.#release();
-          resolve('failed');
+          resolve(this.#released().then(() => 'failed' as const));
         },
         complete: () => resolve(this.#released().then(() => this.#actor.getSnapshot().context.outcome)),
       });
@@ -173,29 +174,40 @@ class Connection {
       this.send(event);
     };
     const receive = (chunk: Uint8Array): void => {
-      decoder.push(chunk);
-      let payload: Uint8Array | null;
       try {
-        payload = decoder.next();
+        decoder.push(chunk);
+        const payload = decoder.next();
+        if (payload !== null) settle(this.#requestReceived(payload));
       } catch (error) {
-        if (!(error instanceof FrameTooLong)) throw error;
-        settle({ type: 'request.malformed', text: oversizeError(error.announced, error.limit) });
+        // A throw in a socket handler would end the daemon, so nothing leaves this one.
+        settle({ type: 'request.malformed', text: this.#unreadable(error) });
         // The payload of an oversize request is not read (WIRE-3).
         this.#socket.pause();
-        return;
       }
-      if (payload === null) return;
-      const request = decodeRequest(payload);
-      if (!request.ok) return settle({ type: 'request.malformed', text: request.error });
-      this.#text = request.query;
-      this.#deadline = this.#host.monotonicNs() + BigInt(this.#limits.queryTimeoutMs) * 1_000_000n;
-      settle({ type: 'request.received' });
     };
     const cut = (): void => {
-      settle({ type: 'request.malformed', text: 'protocol error: the stream ended before the request was complete' });
+      settle({
+        type: 'request.malformed',
+        text: 'protocol error: the stream ended before the request was complete',
+      });
     };
     this.#socket.on('end', cut);
     this.#socket.on('data', receive);
+    this.#socket.resume();
+  }
+
+  #requestReceived(payload: Uint8Array): SessionEvent {
+    const request = decodeRequest(payload);
+    if (!request.ok) return { type: 'request.malformed', text: request.error };
+    this.#text = request.query;
+    this.#deadline = this.#host.monotonicNs() + BigInt(this.#limits.queryTimeoutMs) * 1_000_000n;
+    return { type: 'request.received' };
+  }
+
+  #unreadable(error: unknown): string {
+    if (error instanceof FrameTooLong) return oversizeError(error.announced, error.limit);
+    this.#host.logger.error({ cause: String(error) }, 'a request could not be read');
+    return 'protocol error: the request could not be read';
   }
 
   #parse(): void {

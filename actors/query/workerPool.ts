@@ -77,6 +77,8 @@ interface Seat {
   restartMs: number;
   restartTimer: NodeJS.Timeout | null;
   readonly running: Map<number, Running>;
+  /** Queries for the worker that is about to replace a broken one. */
+  readonly unsent: ToQueryWorker[];
 }
 
 export class QueryWorkerPool {
@@ -96,6 +98,7 @@ export class QueryWorkerPool {
         restartMs: RESTART_MS.first,
         restartTimer: null,
         running: new Map(),
+        unsent: [],
       };
       this.#seats.push(seat);
       this.#startWorker(seat);
@@ -107,13 +110,11 @@ export class QueryWorkerPool {
    * @param deadline CLOCK_MONOTONIC ns
    */
   run(read: EventRead, deadline: bigint, listener: QueryRunListener): QueryRun {
-    const seat = this.#seats
-      .filter(({ worker }) => worker !== null)
-      .reduce<Seat | null>((best, one) => (best === null || one.running.size < best.running.size ? one : best), null);
-    if (seat === null || this.#stopping !== null) {
+    if (this.#stopping !== null) {
       queueMicrotask(() => listener.onFailed({ kind: 'storage', text: WORKER_LOST }));
       return { credit: () => {}, cancel: () => {}, released: Promise.resolve() };
     }
+    const seat = this.#leastBusy();
     const id = this.#nextId;
     this.#nextId = id === 0x7fffffff ? 1 : id + 1;
     let release = (): void => {};
@@ -138,6 +139,13 @@ export class QueryWorkerPool {
     return this.#stopping;
   }
 
+  /** Among the living; when all are being replaced the query waits for its worker. */
+  #leastBusy(): Seat {
+    const living = this.#seats.filter(({ worker }) => worker !== null);
+    const candidates = living.length > 0 ? living : this.#seats;
+    return candidates.reduce((best, one) => (one.running.size < best.running.size ? one : best));
+  }
+
   #startWorker(seat: Seat): void {
     seat.restartTimer = null;
     const shared = InterruptGuard.allocate();
@@ -158,6 +166,7 @@ export class QueryWorkerPool {
       cause = error instanceof Error ? error.message : String(error);
     });
     worker.on('exit', () => this.#workerGone(seat, worker, cause));
+    for (const message of seat.unsent.splice(0)) worker.postMessage(message);
   }
 
   #receive(seat: Seat, message: FromQueryWorker): void {
@@ -192,10 +201,21 @@ export class QueryWorkerPool {
   #cancel(seat: Seat, running: Running): void {
     if (running.cancelled || seat.running.get(running.id) !== running) return;
     running.cancelled = true;
+    if (seat.worker === null) {
+      const at = seat.unsent.findIndex(
+        (message) => message.type === 'query.run' && message.id === running.id,
+      );
+      if (at >= 0) seat.unsent.splice(at, 1);
+      this.#ended(seat, running);
+      return;
+    }
     // The message ends a query between two steps, the interrupt ends the step that keeps the thread busy.
     send(seat, { type: 'query.cancel', id: running.id });
     const interrupt = (): void => {
-      if (seat.running.get(running.id) !== running) return clearInterval(timer);
+      if (seat.running.get(running.id) !== running) {
+        clearInterval(timer);
+        return;
+      }
       seat.guard.interrupt(running.id, () => {
         for (const slot of running.slots) native.slotInterrupt(slot);
       });
@@ -225,9 +245,9 @@ export class QueryWorkerPool {
 
   async #stopWorker(seat: Seat): Promise<void> {
     if (seat.restartTimer !== null) clearTimeout(seat.restartTimer);
+    for (const running of [...seat.running.values()]) this.#cancel(seat, running);
     const { worker } = seat;
     if (worker === null) return;
-    for (const running of [...seat.running.values()]) this.#cancel(seat, running);
     const gone = new Promise<void>((resolve) => {
       worker.once('exit', () => resolve());
     });
@@ -239,5 +259,6 @@ export class QueryWorkerPool {
 }
 
 function send(seat: Seat, message: ToQueryWorker): void {
-  seat.worker?.postMessage(message);
+  if (seat.worker === null) seat.unsent.push(message);
+  else seat.worker.postMessage(message);
 }

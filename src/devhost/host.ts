@@ -106,6 +106,11 @@ export class DevHost {
     return this.#programs[name].state;
   }
 
+  /** What the program last said of itself (STATUS=). */
+  status(name: ProgramName): string {
+    return this.#programs[name].status;
+  }
+
   pid(name: ProgramName): number | null {
     return this.#programs[name].pid;
   }

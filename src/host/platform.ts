@@ -30,7 +30,7 @@ interface Probe {
   readonly family: KernelFamily;
   readonly title: string;
   readonly syscall: number;
-  /** Invalid on purpose: an fd of -1, a null path, a CPU that cannot exist (HOST-2). */
+  /** The first argument; the others are zero. Invalid on purpose: fd -1, a null path, no such CPU (HOST-2). */
   readonly argument: bigint;
 }
 

@@ -38,12 +38,15 @@ const FREE_STAGED_BYTES = 64 * 1024;
 /** Waiting for answers to leave at shutdown. */
 const CLOSE_GRACE_MS = 500;
 
+/** What answers a request: the handler's one method. */
+export type AnswerSource = Pick<RequestHandler, 'answer'>;
+
 export interface EmitServerOptions {
   readonly path: string;
   readonly native: Pick<NativeAddon, 'peerCredentials'>;
-  readonly admission: Admission;
-  readonly handler: RequestHandler;
-  readonly rings: RingSet;
+  readonly admission: Pick<Admission, 'caller'>;
+  readonly handler: AnswerSource;
+  readonly rings: Pick<RingSet, 'assign'>;
   readonly report: Report;
   readonly bounds?: EmitServerBounds;
 }
@@ -151,8 +154,8 @@ export class EmitServer {
 class Connection {
   readonly #socket: Socket;
   readonly #ring: Ring;
-  readonly #handler: RequestHandler;
-  readonly #decoder: FrameDecoder;
+  readonly #handler: AnswerSource;
+  #decoder: FrameDecoder;
   readonly #patienceMs: number;
   readonly #stage: (change: number) => boolean;
   #patience: NodeJS.Timeout | null = null;
@@ -165,7 +168,7 @@ class Connection {
     socket: Socket,
     readonly caller: SocketCaller,
     ring: Ring,
-    handler: RequestHandler,
+    handler: AnswerSource,
     bounds: EmitServerBounds,
     /** Accounts staged bytes; false when all connections together hold too many. */
     stage: (change: number) => boolean,
@@ -185,12 +188,17 @@ class Connection {
     if (!caller.mayEmit) this.#wait();
   }
 
-  /** Half-closes after the answers given so far. */
+  /**
+   * Half-closes after the answers given so far, and discards what still arrives: closing outright
+   * would make the client's next write fail before it has read why.
+   */
   finish(): void {
     this.#closing = true;
+    this.#unstage();
+    this.#decoder = new FrameDecoder(0);
     this.#wait();
     this.#socket.end();
-    this.#socket.destroySoon();
+    this.#socket.resume();
   }
 
   destroy(): void {
@@ -200,8 +208,7 @@ class Connection {
   /** Gives back what the connection held; called once it is closed. */
   release(): void {
     this.#stopWaiting();
-    this.#stage(-this.#staged);
-    this.#staged = 0;
+    this.#unstage();
   }
 
   #received(chunk: Buffer): void {
@@ -268,6 +275,11 @@ class Connection {
     const change = this.#decoder.buffered - this.#staged;
     this.#staged = this.#decoder.buffered;
     return this.#stage(change) || change <= 0 || this.#staged <= FREE_STAGED_BYTES;
+  }
+
+  #unstage(): void {
+    this.#stage(-this.#staged);
+    this.#staged = 0;
   }
 
   /** Starts the patience timer unless it runs: a client cannot win time by trickling bytes. */

@@ -58,6 +58,7 @@ export class KmsgSource {
   readonly #report: Report;
   #unwatch: (() => void) | null = null;
   #malformed = 0;
+  #overwritten = false;
 
   constructor(device: KmsgDevice, ring: Ring, cursor: KmsgCursor, report: Report) {
     this.#device = device;
@@ -91,8 +92,11 @@ export class KmsgSource {
       const bytes = this.#device.read();
       if (bytes === null) break;
       taken += 1;
-      // The number of the next record tells how many are missing.
-      if (bytes === 'overwritten') continue;
+      if (bytes === 'overwritten') {
+        // The number of the next record tells how many are missing.
+        this.#overwritten = true;
+        continue;
+      }
       const record = parseKmsgRecord(bytes);
       if (record === null) {
         this.#noteMalformed();
@@ -116,10 +120,18 @@ export class KmsgSource {
   #readable(): void {
     try {
       this.drain();
+      if (this.#overwritten) this.#watchAgain();
     } catch (error) {
       this.stop();
       this.#report.error(`the kernel log is no longer read: ${reasonOf(error)}`);
     }
+  }
+
+  /** The kernel signals overwritten records as an error on the descriptor, at which the event loop stops watching. */
+  #watchAgain(): void {
+    this.#overwritten = false;
+    this.#unwatch?.();
+    this.#unwatch = this.#device.watch(() => this.#readable());
   }
 
   #noteMalformed(): void {

@@ -21,11 +21,17 @@ const LOST_REPORT_MS = 1000;
 /** Processes whose identity is remembered from exec to exit. */
 const MAX_REMEMBERED = 4096;
 
+/** Packed process events (see PROCESS_RECORD_BYTES), and how often the kernel's queue overflowed meanwhile. */
+export interface ProcessDelivery {
+  readonly records: Uint8Array;
+  readonly overruns: number;
+}
+
 /**
- * Delivers packed process events (see PROCESS_RECORD_BYTES) and the number of queue overflows since
- * the last call, until the returned function is called. Throws where it is not permitted.
+ * Calls `ready` whenever there is something to take, until the returned function is called. Throws
+ * where process events are not permitted.
  */
-export type ProcessFeed = (callback: (records: Uint8Array, overruns: number) => void) => () => void;
+export type ProcessFeed = (ready: (take: () => ProcessDelivery) => void) => () => void;
 
 /**
  * Turns process starts and exits into events stamped with the identity of the process they are
@@ -51,7 +57,7 @@ export class ProcessSource {
 
   /** Subscribes. Throws what the feed throws when process events are not available. */
   start(feed: ProcessFeed): void {
-    this.#stopFeed = feed((records, overruns) => this.#deliver(records, overruns));
+    this.#stopFeed = feed((take) => this.#deliver(take));
   }
 
   /** Safe twice; losses not yet reported are reported. */
@@ -81,8 +87,9 @@ export class ProcessSource {
     }
   }
 
-  #deliver(records: Uint8Array, overruns: number): void {
+  #deliver(take: () => ProcessDelivery): void {
     try {
+      const { records, overruns } = take();
       this.accept(records, overruns);
     } catch (error) {
       this.stop();

@@ -75,12 +75,18 @@ export function startProcesses(
 
 /** Process events from the kernel's connector. */
 function connectorFeed(native: ProcessAddon): ProcessFeed {
-  return (callback) => {
+  return (ready) => {
     const fd = native.processConnectorOpen();
-    const unwatch = native.watchReadable(fd, () => {
-      const { records, overruns } = native.processConnectorReceive(fd);
-      callback(records, overruns);
-    });
+    const take = () => {
+      const taken = native.processConnectorReceive(fd);
+      // An overflow shows as an error on the descriptor, at which the event loop stops watching.
+      if (taken.overruns > 0) {
+        unwatch();
+        unwatch = native.watchReadable(fd, () => ready(take));
+      }
+      return taken;
+    };
+    let unwatch = native.watchReadable(fd, () => ready(take));
     return () => {
       unwatch();
       native.processConnectorClose(fd);

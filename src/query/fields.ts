@@ -130,14 +130,15 @@ export function checkOperator(
   if (type === null || operator === '==' || operator === '!=') return;
   const isOrder = operator !== 'STARTS_WITH' && operator !== 'ENDS_WITH' && operator !== 'CONTAINS';
   if (isOrder ? ORDERED.has(type) : type === 'string' || type === 'payload') return;
-  throw scanner.error(`${operator} does not apply to ${quote(field.name)}, a ${typeName(type)} field`, {
+  throw scanner.error(`${operator} does not apply to ${quote(field.name)}, ${typeName(type)} field`, {
     at,
     hint: `it takes ${operatorsOf(type)}`,
   });
 }
 
 function typeName(type: FieldType): string {
-  return type === 'guid' ? 'GUID' : type;
+  if (type === 'guid') return 'a GUID';
+  return type === 'integer' ? 'an integer' : `a ${type}`;
 }
 
 function operatorsOf(type: FieldType): string {
@@ -198,8 +199,8 @@ function fitGuid(scanner: Scanner, field: FieldRef, text: string, at: number): L
 }
 
 function bareWord(scanner: Scanner, field: FieldRef, type: FieldType, text: string, at: number): Error {
-  const isClause = CLAUSE_WORDS.has(text.toUpperCase());
-  const hint = isClause || !(type === 'payload' || type === 'string') ? null : 'strings need double quotes';
+  const isText = (type === 'payload' || type === 'string') && /^[\p{L}\p{N}_]/u.test(text);
+  const hint = isText && !CLAUSE_WORDS.has(text.toUpperCase()) ? 'strings need double quotes' : null;
   return scanner.expected(type === 'payload' ? 'a value' : `${WANTED[type]} for ${quote(field.name)}`, {
     at,
     hint,

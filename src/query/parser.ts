@@ -274,11 +274,13 @@ class ClauseParser {
         this.#aggregation = { kind: 'distinct', field: this.#takeSingleField(), span: span() };
         return;
       case 'GROUP': {
-        if (scanner.takeKeyword('BY')) {
-          throw scanner.error("GROUP takes its fields without 'BY'", { at: scanner.offset - 2 });
-        }
         const fields = uniqueFields(this.#takeFields());
-        this.#aggregation = { kind: 'group', fields, function: this.#takeGroupFunction(), span: span() };
+        this.#aggregation = {
+          kind: 'group',
+          fields,
+          function: this.#takeGroupFunction(fields),
+          span: span(),
+        };
         return;
       }
       default:
@@ -298,7 +300,7 @@ class ClauseParser {
     return field;
   }
 
-  #takeGroupFunction(): AggregateFunction {
+  #takeGroupFunction(fields: readonly FieldRef[]): AggregateFunction {
     const word = this.#scanner.peekKeyword();
     switch (word) {
       case 'COUNT':
@@ -312,8 +314,10 @@ class ClauseParser {
         return this.#takeArgument(word);
       default: {
         const near = nearest(word, ['COUNT', 'SUM', 'AVG', 'MIN', 'MAX']);
+        const readBy = fields[0]?.name.toUpperCase() === 'BY';
+        const hint = readBy ? "GROUP takes its fields without 'BY'" : null;
         throw this.#scanner.expected('COUNT, SUM, AVG, MIN or MAX after the GROUP fields', {
-          hint: near === null ? null : `did you mean ${near}?`,
+          hint: near === null ? hint : `did you mean ${near}?`,
         });
       }
     }
@@ -368,9 +372,10 @@ class ClauseParser {
     const keys = [...groups.map((group) => group.name), ...(key === null ? [] : [key])];
     for (const field of [...this.#sort.map((sort) => sort.field), ...(this.#select ?? [])]) {
       if (keys.includes(field.name)) continue;
+      const near = nearest(field.name, keys);
       throw errorAt(
         field,
-        `${quote(field.name)} is no field of the aggregated records; they have ${keys.map(quote).join(', ')}`,
+        `${quote(field.name)} is no field of the aggregated records; ${near === null ? `they have ${keys.slice(0, 8).map(quote).join(', ')}` : `did you mean ${near}?`}`,
       );
     }
   }
@@ -413,6 +418,9 @@ class ClauseParser {
     if (word === 'LIMIT') return 'did you mean TAKE?';
     if (word === 'OFFSET') return 'did you mean SKIP?';
     if (word === 'ORDER') return 'did you mean SORT?';
+    if (this.#lastClause === 'SELECT' || this.#lastClause === 'SORT') {
+      return word === '' ? undefined : 'fields are separated by commas';
+    }
     if (this.#mode === 'EVENTS' && primary === null && word !== '') {
       return 'the event type pattern must follow EVENTS directly';
     }

@@ -16,12 +16,9 @@ import {
 /** Deepest nesting of parentheses (QL-9). */
 const MAX_NESTING = 64;
 /** Most predicates of one query: more would take SQLite longer to plan than to run. */
-export const MAX_PREDICATES = 2000;
-/**
- * Most list values that cannot travel in one bound array (fractions, integers above 2^63-1,
- * strings with U+0000): each takes a parameter of its own, of which SQLite has 32766.
- */
-export const MAX_SINGLE_VALUES = 8000;
+const MAX_PREDICATES = 2000;
+/** Most fractions in lists: each takes a parameter of its own, of which SQLite has 32766. */
+const MAX_FRACTIONS = 8000;
 
 const COMPARE: ReadonlySet<string> = new Set(['==', '!=', '>', '>=', '<', '<=']);
 
@@ -58,7 +55,7 @@ export class WhereParser {
   readonly #scanner: Scanner;
   readonly #mode: Mode;
   #predicates = 0;
-  #singleValues = 0;
+  #fractions = 0;
   #firstCross: number | null = null;
 
   constructor(scanner: Scanner, mode: Mode) {
@@ -176,7 +173,7 @@ export class WhereParser {
       case 'IN':
       case 'NOT_IN': {
         scanner.takeKeyword(word);
-        const values = takeList(scanner, () => this.#countSingle(this.#takeFitting(field)));
+        const values = takeList(scanner, () => this.#countFraction(this.#takeFitting(field)));
         return { kind: 'in', field, negated: word === 'NOT_IN', values, span: scanner.span(start) };
       }
       case 'IS':
@@ -209,15 +206,9 @@ export class WhereParser {
     return fitValue(scanner, this.#mode, field, takeValue(scanner), at);
   }
 
-  #countSingle(value: Literal): Literal {
-    const travelsAlone =
-      value.kind === 'float' ||
-      (value.kind === 'integer' && value.value >= 2n ** 63n) ||
-      (value.kind === 'string' && value.value.includes('\0'));
-    if (travelsAlone && ++this.#singleValues > MAX_SINGLE_VALUES) {
-      throw this.#scanner.error(
-        `more than ${MAX_SINGLE_VALUES} list values are fractions, integers above 2^63-1 or strings with U+0000`,
-      );
+  #countFraction(value: Literal): Literal {
+    if (value.kind === 'float' && ++this.#fractions > MAX_FRACTIONS) {
+      throw this.#scanner.error(`more than ${MAX_FRACTIONS} fractions in the lists of one query`);
     }
     return value;
   }
@@ -229,9 +220,9 @@ export class WhereParser {
     scanner.takeKeyword(word);
     const kind = word === 'METRIC' ? 'metricFilter' : word === 'EVENT' ? 'eventFilter' : 'logFilter';
     if (!ALLOWED_MODES[kind].includes(this.#mode)) {
-      throw scanner.error(`a ${word} filter cannot stand in a query of ${this.#mode}`, {
+      throw scanner.error(`${word} filters are not available in ${this.#mode}`, {
         at: start,
-        hint: `it belongs to ${ALLOWED_MODES[kind].join(' and ')}`,
+        hint: `they belong to ${ALLOWED_MODES[kind].join(' and ')}`,
       });
     }
     this.#firstCross ??= start;

@@ -1,7 +1,7 @@
 /** Translates a planned EVENTS query into the SELECT that one shard runs (QX-10). */
 import type { CursorField, CursorOptions, CursorPart } from '../native/addon.js';
 import { COLUMNS, type EventsPlan, type PlanCondition, type PlanField } from './plan.js';
-import { Fragment, joinBalanced, sql } from './sqlFragment.js';
+import { Fragment, joinBalanced, opaque, sql } from './sqlFragment.js';
 import { fieldExpression, translatePattern, translatePredicate } from './sqlPredicate.js';
 
 /** What a fan-out needs besides the slots: the statement of each part and the rules of the merge. */
@@ -86,11 +86,6 @@ function translateCondition(condition: PlanCondition, scope: Scope): Fragment {
     default:
       return translatePredicate(condition);
   }
-}
-
-/** The same truth value, as one expression the planner does not take apart. */
-function opaque(condition: Fragment): Fragment {
-  return sql`(${condition} IS TRUE)`;
 }
 
 function limit(plan: EventsPlan): Fragment {

@@ -217,12 +217,26 @@ function compareHuge(payload: PayloadSql, operator: CompareOperator, value: bigi
 }
 
 function payloadIn(payload: PayloadSql, values: readonly Operand[], negated: boolean): Fragment {
-  const operator = negated ? '!=' : '==';
-  const huge = values.filter(isHuge).map((value) => compareHuge(payload, operator, value));
+  const huge = values.filter(isHuge);
   const rest = values.filter((value) => !isHuge(value));
-  const parts =
-    rest.length === 0 ? huge : [scalarIn(payload.value, payload.collation, rest, negated), ...huge];
+  const parts: Fragment[] = [];
+  if (rest.length > 0) parts.push(scalarIn(payload.value, payload.collation, rest, negated));
+  if (huge.length > 0) parts.push(membership(payload.value, isHugeMember(payload, huge), negated));
   return joinBalanced(parts, negated ? 'AND' : 'OR');
+}
+
+/**
+ * Membership in a list of numbers from 2^63 on. One call of `msgpack_order` over a row source: SQLite
+ * finds a function's cached path in a list as long as the statement has calls, on every call.
+ */
+function isHugeMember(payload: PayloadSql, values: readonly (bigint | number)[]): Fragment {
+  const integers = values.filter((value) => typeof value === 'bigint').map(String);
+  const floats = values.filter((value) => typeof value === 'number').map((value) => sql`(${value})`);
+  const source = sql`SELECT value FROM json_each(${JSON.stringify(integers)})`;
+  const all = floats.length === 0 ? source : sql`${source} UNION ALL VALUES ${join(floats, ', ')}`;
+  const exact = sql`SELECT 1 FROM (${all}) WHERE msgpack_order(${payload.arguments}, value) = 0`;
+  const { value: x, collation } = payload;
+  return sql`(${x} >= ${REAL_LIMIT}${collation} AND ${isBelowText(x, collation)} AND EXISTS (${exact}))`;
 }
 
 /** A GUID column's fallback: a payload string is compared as the GUID it spells (QL-46). */
@@ -246,30 +260,41 @@ function guidFallback(payload: PayloadSql, predicate: PlanPredicate): Fragment {
 
 /**
  * Membership in a list of numbers and strings. Integers and strings travel in one bound JSON array
- * (QX-15); fractions are bound one by one, since JSON text need not give the same float back, and
- * strings with U+0000 are compared one by one.
+ * (QX-15); fractions are bound one by one, since JSON text need not give the same float back; strings
+ * with U+0000, which SQLite's JSON cuts, travel as hex.
  */
 function scalarIn(x: Fragment, collation: Fragment, values: readonly Operand[], negated: boolean): Fragment {
   const listed: string[] = [];
   const fractions: Fragment[] = [];
-  const parts: Fragment[] = [];
+  const withNul: string[] = [];
   for (const value of values) {
     if (typeof value === 'bigint') listed.push(value.toString());
     else if (typeof value === 'number' && Number.isInteger(value) && value >= -REAL_LIMIT) {
       listed.push(BigInt(value).toString());
     } else if (typeof value === 'number') fractions.push(sql`(${value})`);
-    else if (typeof value === 'string' && value.includes('\0')) {
-      parts.push(negated ? textDiffers(x, value) : textEquals(x, value));
-    } else listed.push(JSON.stringify(value));
+    else if (typeof value === 'string' && value.includes('\0'))
+      withNul.push(Buffer.from(value).toString('hex'));
+    else listed.push(JSON.stringify(value));
   }
   const sources: Fragment[] = [];
   if (listed.length > 0) sources.push(sql`SELECT value FROM json_each(${`[${listed.join(',')}]`})`);
   if (fractions.length > 0) sources.push(sql`VALUES ${join(fractions, ', ')}`);
+  const parts: Fragment[] = [];
   if (sources.length > 0) {
     const operator = new Fragment(negated ? 'NOT IN' : 'IN');
     parts.push(sql`${x}${collation} ${operator} (${join(sources, ' UNION ALL ')})`);
   }
+  if (withNul.length > 0) {
+    const source = sql`SELECT CAST(unhex(value) AS TEXT) AS text FROM json_each(${JSON.stringify(withNul)})`;
+    const equal = sql`${x} = text COLLATE NOCASE AND ascii_starts(${x}, text)`;
+    parts.push(membership(x, sql`EXISTS (SELECT 1 FROM (${source}) WHERE ${equal})`, negated));
+  }
   return joinBalanced(parts, negated ? 'AND' : 'OR');
+}
+
+/** NOT_IN wants a value: NULL and containers are in no list and not in none (QL-31). */
+function membership(x: Fragment, isMember: Fragment, negated: boolean): Fragment {
+  return negated ? sql`(${x} IS NOT NULL AND NOT ${isMember})` : isMember;
 }
 
 /** NOCASE stops comparing at U+0000, so strings holding one are compared by our own function too. */

@@ -9,7 +9,7 @@ import type { WarningLog } from '../host/log.js';
 import type { Hive, HiveKey } from './hive.js';
 import { diffHives, eventFor, type HiveChange } from './hiveDiff.js';
 import { editHive, type FileSignature, hiveSignature, loadHive, sameSignature } from './hiveFile.js';
-import { checkValueName, foldName, foldPath, splitKeyPath } from './names.js';
+import { checkValueName, foldName, foldPath } from './names.js';
 import {
   type Registry,
   type RegistryAvailability,

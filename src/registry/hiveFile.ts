@@ -113,10 +113,16 @@ export async function inspectHive(file: string): Promise<Hive> {
 
 async function refuseUnsafe(file: string, handle: FileHandle): Promise<void> {
   const ownUid = process.geteuid?.() ?? 0;
-  const directory = dirname(await realpath(file));
-  const problem =
-    ownershipProblem(file, await handle.stat({ bigint: true }), ownUid, false) ??
-    ownershipProblem(`its directory ${directory}`, await stat(directory, { bigint: true }), ownUid, true);
+  let problem = ownershipProblem(file, await handle.stat({ bigint: true }), ownUid, false);
+  // Behind a symbolic link, whoever can replace the link can replace the file.
+  for (const directory of new Set([dirname(file), dirname(await realpath(file))])) {
+    problem ??= ownershipProblem(
+      `its directory ${directory}`,
+      await stat(directory, { bigint: true }),
+      ownUid,
+      true,
+    );
+  }
   if (problem !== null) {
     throw new UnsafeHiveError(`${file} holds the security policy and cannot be trusted: ${problem}`);
   }

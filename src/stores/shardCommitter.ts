@@ -179,7 +179,7 @@ export class ShardCommitter {
       this.#insertSynthetic.run(bootId, event.timestamp, event.type, event.payload);
     }
     if (segment === null) return;
-    this.#insertSegment.run(segment.segment, bootId);
+    this.#insertSegment.run(bootId, segment.segment);
     for (const mark of native.segmentWatermarks(segment.segment)) {
       const order = unordered.find(({ cpu }) => cpu === mark.cpu);
       this.#watermarks.write(mark.cpu, order === undefined ? mark : { ...mark, floor: order.floor, upper: order.upper });

@@ -58,13 +58,13 @@ export const EVENT_TABLE_COLUMNS: readonly string[] = [
   'payload',
 ];
 
-/** Inserts a whole segment: one bind, one statement per batch. Parameters: segment handle, boot id. */
+/** Inserts a whole segment: one bind, one statement per batch. Parameters: boot id, segment handle. */
 export const INSERT_SEGMENT = `INSERT INTO events
   (boot_id, timestamp, cpu_id, sequence, origin_class, event_type,
    effective_token_guid, true_token_guid, process_guid, payload)
-  SELECT ?2, timestamp, cpu_id, sequence, origin_class, event_type,
+  SELECT ?, timestamp, cpu_id, sequence, origin_class, event_type,
    effective_token_guid, true_token_guid, process_guid, payload
-  FROM kmes_batch(?1)`;
+  FROM kmes_batch(?)`;
 
 /** Inserts one synthetic row (ING-77): boot id, timestamp, type, payload. */
 export const INSERT_SYNTHETIC =

@@ -191,6 +191,29 @@ test('a long backlog is emitted in bounded batches', () => {
   assert.equal(emitted().length, 400);
 });
 
+test('[KMES-44] after an overrun the log is watched anew, because the event loop gave up on it', () => {
+  const device = kernelLog(0, 1);
+  const watchers: (() => void)[] = [];
+  let stopped = 0;
+  device.watch = (callback) => {
+    watchers.push(callback);
+    return () => {
+      stopped += 1;
+    };
+  };
+  const kmsg = source(device);
+  kmsg.start();
+  watchers[0]?.();
+  assert.equal(watchers.length, 1);
+  device.last = 9;
+  device.first = 5;
+  watchers[0]?.();
+  assert.deepEqual([watchers.length, stopped], [2, 1]);
+  kmsg.stop();
+  assert.equal(stopped, 2);
+  assert.deepEqual(emitted(), [0, 1, '2-4', 5, 6, 7, 8, 9]);
+});
+
 test('a malformed record is left out with one warning', () => {
   const lines = ['6,0,1,-;a\n', 'nonsense', 'nonsense', '6,1,1,-;b\n'];
   const device = {

@@ -1,6 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createActor, fromPromise, getInitialSnapshot, initialTransition, SimulatedClock, transition } from 'xstate';
+import fc from 'fast-check';
+import {
+  createActor,
+  fromPromise,
+  type getInitialSnapshot,
+  initialTransition,
+  SimulatedClock,
+  transition,
+} from 'xstate';
 import { type QuerySessionEvent, querySessionMachine } from '../../machines/querySession.js';
 
 const input = { queryTimeoutMs: 1000, closeGraceMs: 50 };
@@ -59,7 +67,12 @@ const table: readonly {
   readonly outcome?: string;
 }[] = [
   { title: '[QX-2] a connection is identified first', events: [], state: 'identifying', actions: [] },
-  { title: '[QX-2] then its request is read', events: toReceiving, state: 'receiving', actions: ['readRequest'] },
+  {
+    title: '[QX-2] then its request is read',
+    events: toReceiving,
+    state: 'receiving',
+    actions: ['readRequest'],
+  },
   {
     title: '[QX-8] [FAIL-28] without a token the query is denied',
     events: [noToken],
@@ -94,15 +107,30 @@ const table: readonly {
     error: /MaxConcurrentQueries/,
     outcome: 'refused',
   },
-  { title: '[QX-2] a planned read is executed', events: toExecuting, state: 'executing', actions: ['startExecution'] },
+  {
+    title: '[QX-2] a planned read is executed',
+    events: toExecuting,
+    state: 'executing',
+    actions: ['startExecution'],
+  },
   {
     title: '[WIRE-7] [ACL-31] a caller who sees nothing gets one empty result and the end',
     events: [...toPlanning, plannedNothing],
-    state: 'delivering',
+    state: 'finishing',
     actions: ['writeNothing', 'writeEnd'],
   },
-  { title: '[QX-26] the first frame is written', events: toDelivering, state: 'delivering', actions: ['writeFrame'] },
-  { title: '[QX-26] so are the others', events: [...toDelivering, frame], state: 'delivering', actions: ['writeFrame'] },
+  {
+    title: '[QX-26] the first frame is written',
+    events: toDelivering,
+    state: 'delivering',
+    actions: ['writeFrame'],
+  },
+  {
+    title: '[QX-26] so are the others',
+    events: [...toDelivering, frame],
+    state: 'delivering',
+    actions: ['writeFrame'],
+  },
   {
     title: '[QX-63] a frame the client took is a credit for another',
     events: [...toDelivering, { type: 'frame.flushed' }],
@@ -112,7 +140,7 @@ const table: readonly {
   {
     title: '[WIRE-9] the end message follows the last frame',
     events: [...toDelivering, { type: 'execution.finished' }],
-    state: 'delivering',
+    state: 'finishing',
     actions: ['writeEnd'],
   },
   {
@@ -197,6 +225,31 @@ const table: readonly {
     error: /^storage error:/,
   },
   {
+    title: '[QX-63] a client too slow for the end message is cut off, without a message behind it',
+    events: [...toDelivering, { type: 'execution.finished' }, deadline],
+    state: 'closed',
+    actions: ['release'],
+    outcome: 'timedOut',
+  },
+  {
+    title: '[STR-14] shutdown lets the end message out',
+    events: [...toDelivering, { type: 'execution.finished' }, stop],
+    state: 'finishing',
+    actions: [],
+  },
+  {
+    title: '[STR-14] [LIFE-210] but not for ever',
+    events: [...toDelivering, { type: 'execution.finished' }, stop, deadline],
+    state: 'closed',
+    actions: ['release'],
+  },
+  {
+    title: '[QX-62] a deadline both threads noticed is answered once',
+    events: [...toDelivering, deadline, deadline],
+    state: 'timedOut',
+    actions: [],
+  },
+  {
     title: '[QX-63] frames still on their way when time is over are not written',
     events: [...toDelivering, deadline, frame],
     state: 'timedOut',
@@ -250,4 +303,68 @@ test('[QX-2] effects and actors that nobody provided fail loudly', () => {
   actor.start();
   actor.send({ type: 'client.left' });
   assert.match(String(failures[0]), /cancelExecution: not provided/);
+});
+
+test('[WIRE-5] [WIRE-7] [WIRE-9] whatever happens: one last message, nothing behind it, one release', () => {
+  const onward: Readonly<Record<string, Step>> = {
+    identifying: identified,
+    receiving: received,
+    parsing: parsed,
+    planning: planned,
+    executing: frame,
+    delivering: { type: 'execution.finished' },
+  };
+  const anything = [
+    noToken,
+    malformed,
+    badText,
+    plannedNothing,
+    noSlot,
+    failed,
+    { type: 'frame.flushed' },
+    flushed,
+    frame,
+    left,
+    deadline,
+    stop,
+    graceOver,
+    timeoutGraceOver,
+  ];
+  // Most steps lead on, so that the walks get far before something ends them.
+  const step = fc.oneof(
+    { weight: 5, arbitrary: fc.constant(null) },
+    { weight: 1, arbitrary: fc.constantFrom<Step[]>(...anything) },
+  );
+  const edges = new Set<string>();
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), (events) => {
+      let [snapshot, first] = initialTransition(querySessionMachine, input);
+      const done: string[] = first.map(({ type }) => type);
+      for (const choice of events) {
+        if (snapshot.status !== 'active') break;
+        const before = snapshot.value;
+        const event = choice ?? onward[String(before)] ?? frame;
+        let actions: readonly { readonly type: string }[];
+        [snapshot, actions] = transition(querySessionMachine, snapshot, event as QuerySessionEvent);
+        done.push(...actions.map(({ type }) => type));
+        if (snapshot.value !== before) edges.add(`${String(before)} ${String(snapshot.value)}`);
+      }
+      const last = done.findIndex((type) => type === 'writeEnd' || type === 'writeError');
+      const writes = done.slice(last + 1).filter((type) => type.startsWith('write'));
+      if (last >= 0) assert.deepEqual(writes, [], 'nothing is written behind the last message');
+      assert.ok(done.indexOf('startExecution') === done.lastIndexOf('startExecution'));
+      assert.equal(done.filter((type) => type === 'release').length, snapshot.value === 'closed' ? 1 : 0);
+      if (done.includes('writeEnd'))
+        assert.ok(done.some((type) => type === 'writeFrame' || type === 'writeNothing'));
+    }),
+    { numRuns: 3000, seed: 7 },
+  );
+  for (const edge of [
+    'planning executing',
+    'delivering timedOut',
+    'finishing closed',
+    'executing rejected',
+  ]) {
+    assert.ok(edges.has(edge), `the walk took ${edge}`);
+  }
 });

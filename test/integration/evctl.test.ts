@@ -1,0 +1,262 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { decodeMulti } from '@msgpack/msgpack';
+import { encodeEnd, encodeError, encodeResult, type WireRecord } from '../../src/wire/messages.js';
+import { runProgram } from '../fixtures/runProgram.js';
+import { startServer, startWireServer, until } from '../fixtures/wireServer.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'evctl-'));
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+const T = 1_777_636_801_123_456_789n;
+const event: WireRecord = {
+  timestamp: T,
+  cpu_id: 0n,
+  sequence: 124n,
+  origin_class: 2n,
+  event_type: 'kacs.denied',
+  pid: 42n,
+};
+const gap: WireRecord = {
+  timestamp: T,
+  cpu_id: 0n,
+  sequence: null,
+  origin_class: null,
+  event_type: 'synthetic.gap',
+  first_missing: 5n,
+  last_missing: 124n,
+  missing_count: 120n,
+  cause: 'ring_loss',
+};
+
+const answering = (...frames: Uint8Array[]) =>
+  startWireServer((_, socket) => socket.end(Buffer.concat(frames)));
+
+test('[WIRE-5] evctl prints the records of a query in order, gap records in their place', async () => {
+  await using server = await answering(encodeResult([event, gap]), encodeResult([event]), encodeEnd());
+  const result = await runProgram('evctl', ['-s', server.path, 'EVENTS TAKE 3']).done;
+  assert.equal(result.stderr, '');
+  assert.equal(result.code, 0);
+  const line = '2026-05-01T12:00:01.123456Z  0/124  kacs.denied  pid=42\n';
+  assert.equal(
+    result.stdout.toString(),
+    `${line}2026-05-01T12:00:01.123456Z  ── gap cpu 0: 120 events lost (seq 5–124, ring_loss) ──\n${line}`,
+  );
+  assert.deepEqual(server.queries, ['EVENTS TAKE 3']);
+});
+
+test("[WIRE-4] the query comes from a file, from standard input or from $EVENTD_SOCKET's server alike", async () => {
+  await using server = await startWireServer((_, socket) =>
+    socket.end(Buffer.concat([encodeResult([]), encodeEnd()])),
+  );
+  const file = join(directory, 'query.txt');
+  writeFileSync(file, 'EVENTS -- from a file\n TAKE 1\n');
+  const env = { EVENTD_SOCKET: server.path };
+  assert.equal((await runProgram('evctl', ['--file', file], { env }).done).code, 0);
+  assert.equal((await runProgram('evctl', ['-'], { env, input: 'LOGS TAKE 2\n' }).done).code, 0);
+  assert.deepEqual(server.queries, ['EVENTS -- from a file\n TAKE 1', 'LOGS TAKE 2']);
+});
+
+test('[WIRE-10] jsonl and msgpack keep 64-bit integers', async () => {
+  const record = { big: 18446744073709551615n, f: 1 };
+  await using server = await startWireServer((_, socket) =>
+    socket.end(Buffer.concat([encodeResult([record, record]), encodeEnd()])),
+  );
+  const json = await runProgram('evctl', ['-s', server.path, '-o', 'jsonl', 'EVENTS']).done;
+  assert.equal(json.stdout.toString(), '{"big":18446744073709551615,"f":1.0}\n'.repeat(2));
+  const raw = await runProgram('evctl', ['-s', server.path, '--format', 'msgpack', 'EVENTS']).done;
+  assert.deepEqual([...decodeMulti(raw.stdout, { useBigInt64: true })], [record, record]);
+});
+
+test('[WIRE-20] a parse error is one line and a caret, after the records before it, exit 1', async () => {
+  await using server = await answering(
+    encodeResult([{ count: 1n }]),
+    encodeError('parse error: character 8: expected a clause'),
+  );
+  const result = await runProgram('evctl', ['-s', server.path, 'EVENTS WERE a == 1']).done;
+  assert.equal(result.code, 1);
+  assert.equal(result.stdout.toString(), 'count=1\n');
+  assert.equal(
+    result.stderr,
+    'evctl: parse error: character 8: expected a clause\n  EVENTS WERE a == 1\n         ^\n',
+  );
+});
+
+test('[WIRE-20] an error text cannot write to the terminal', async () => {
+  await using server = await answering(encodeError('timeout: \u001b[2Jgone'));
+  const result = await runProgram('evctl', ['-s', server.path, 'EVENTS']).done;
+  assert.equal(result.stderr, 'evctl: timeout: \\u{1b}[2Jgone\n');
+});
+
+test('[WIRE-1] no eventd: one line that says so, exit 1', async () => {
+  const result = await runProgram('evctl', ['-s', join(directory, 'none.sock'), 'EVENTS']).done;
+  assert.equal(result.code, 1);
+  assert.match(result.stderr, /^evctl: .*none\.sock: no such socket; is it running\?\n$/);
+});
+
+test('[WIRE-9] a connection lost in the middle: exit 1', async () => {
+  await using server = await answering(encodeResult([event]));
+  const result = await runProgram('evctl', ['-s', server.path, 'EVENTS']).done;
+  assert.equal(result.code, 1);
+  assert.match(result.stderr, /closed before the end of the result\n$/);
+});
+
+for (const [what, args] of [
+  ['an unknown option', ['--frobnicate', 'EVENTS']],
+  ['an option of another command', ['--follow', 'EVENTS']],
+  ['no query', []],
+  ['an unquoted query', ['EVENTS', 'TAKE', '1']],
+  ['a query and a file', ['--file', '/dev/null', 'EVENTS']],
+  ['an unknown format', ['-o', 'csv', 'EVENTS']],
+  ['emit without JSON', ['emit', 'a.b']],
+  ['an unknown registry command', ['registry', 'frobnicate']],
+  ['inspect with an argument', ['inspect', 'x']],
+] as const) {
+  test(`[WIRE-1] wrong usage (${what}) exits 2 with one line`, async () => {
+    const result = await runProgram('evctl', args, { input: '' }).done;
+    assert.equal(result.code, 2, result.stderr);
+    assert.match(result.stderr, /^evctl: [^\n]+ \(see evctl[^\n]* --help\)\n$/);
+    assert.equal(result.stdout.length, 0);
+  });
+}
+
+test("[WIRE-1] help lists every option of the command and no other; version is the package's", async () => {
+  const help = await runProgram('evctl', ['--help']).done;
+  assert.equal(help.code, 0);
+  for (const flag of [
+    '--socket PATH',
+    '--file PATH',
+    '--format pretty|jsonl|msgpack',
+    '--no-color',
+    '--version',
+  ])
+    assert.ok(help.stdout.includes(flag), flag);
+  assert.ok(!help.stdout.includes('--follow') && !help.stdout.includes('csv'));
+  assert.ok((await runProgram('evctl', ['inspect', '--help']).done).stdout.includes('--follow'));
+  const version = await runProgram('evctl', ['--version']).done;
+  assert.match(version.stdout.toString(), /^evctl \d+\.\d+\.\d+\n$/);
+});
+
+test('[QX-64] SIGINT ends a stream with 130 and closes the connection', { timeout: 20_000 }, async () => {
+  await using server = await startWireServer((_, socket) => {
+    socket.write(encodeResult([event]));
+    socket.resume();
+  });
+  const evctl = runProgram('evctl', ['-s', server.path, 'EVENTS STREAM']);
+  await until(() => evctl.stdout().includes('kacs.denied'), 'the first record');
+  evctl.child.kill('SIGINT');
+  const result = await evctl.done;
+  assert.deepEqual([result.code, result.signal, result.stderr], [130, null, '']);
+  await server.closed(0);
+});
+
+test('[QX-64] a closed reader of standard output ends evctl quietly with 0', {
+  timeout: 20_000,
+}, async () => {
+  const frame = encodeResult(Array.from({ length: 500 }, () => event));
+  await using server = await startWireServer((_, socket) => {
+    const pump = () => {
+      while (socket.write(frame));
+    };
+    socket.on('drain', pump);
+    pump();
+  });
+  const evctl = runProgram('evctl', ['-s', server.path, 'EVENTS']);
+  await until(() => evctl.stdout().length > 0, 'output');
+  evctl.child.stdout.destroy();
+  const result = await evctl.done;
+  assert.deepEqual([result.code, result.signal, result.stderr], [0, null, '']);
+});
+
+const actor = (sessionId: string, parentId: string | null, name: string) => ({
+  type: '@xstate.actor',
+  name,
+  sessionId,
+  ...(parentId === null ? {} : { parentId }),
+  rootId: 'main:0',
+  id: null,
+  createdAt: '1777636801123',
+  _version: '0',
+});
+const snapshot = (
+  sessionId: string,
+  value: unknown,
+  event: string,
+  context: object = {},
+  status = 'active',
+) => ({
+  type: '@xstate.snapshot',
+  sessionId,
+  rootId: 'main:0',
+  event: { type: event },
+  snapshot: { status, value, context, tags: ['healthy'] },
+  id: null,
+  createdAt: '1777636801123',
+  _version: '0',
+});
+const lines = (...messages: object[]) => messages.map((message) => `${JSON.stringify(message)}\n`).join('');
+const burst = lines(
+  actor('main:0', null, 'daemon'),
+  snapshot('main:0', 'ready', 'xstate.init'),
+  actor('w:1', 'main:0', 'writer-0'),
+  snapshot('w:1', { commit: 'idle', index: 'converged' }, 'xstate.init', {
+    zeta: 1,
+    rows: '9007199254740993',
+    label: 'x',
+    shard: 0,
+  }),
+  actor('r:1', 'main:0', 'reader-0'),
+);
+const tree = `daemon       ready  [healthy]
+├─ writer-0  commit.idle, index.converged  [healthy]  shard=0  rows=9007199254740993  zeta=1
+└─ reader-0  active
+`;
+
+test('[WIRE-1] inspect prints the tree of actors after the initial burst', { timeout: 20_000 }, async () => {
+  await using server = await startServer((socket) =>
+    socket.write(`${burst}${lines({ type: '@eventd.ready' })}`),
+  );
+  const result = await runProgram('evctl', ['inspect', '--debug-socket', server.path]).done;
+  assert.deepEqual([result.code, result.stdout.toString(), result.stderr], [0, tree, '']);
+});
+
+test('[WIRE-1] inspect takes a silence for the end of the burst, and passes over what it does not know', {
+  timeout: 20_000,
+}, async () => {
+  await using server = await startServer((socket) =>
+    socket.write(`not json\n[1]\n${burst}${lines({ type: '@xstate.microstep', sessionId: 'w:1' })}`),
+  );
+  const result = await runProgram('evctl', ['inspect'], { env: { EVENTD_DEBUG_SOCKET: server.path } }).done;
+  assert.deepEqual([result.code, result.stdout.toString()], [0, tree]);
+});
+
+test('[WIRE-1] inspect --follow prints one line per transition and none for mere events', {
+  timeout: 20_000,
+}, async () => {
+  await using server = await startServer((socket) => {
+    socket.write(`${burst}${lines({ type: '@eventd.ready' })}`);
+    socket.write(
+      lines(
+        snapshot('w:1', { commit: 'committing', index: 'converged' }, 'batch.available'),
+        snapshot('w:1', { commit: 'committing', index: 'converged' }, 'tick'),
+        { ...snapshot('w:1', 'x', 'x'), type: '@xstate.event' },
+        actor('q:7', 'main:0', 'session-7\u001b[2J'),
+        snapshot('q:7', 'closed', 'query.done', {}, 'done'),
+      ),
+    );
+    socket.end();
+  });
+  const result = await runProgram('evctl', ['inspect', '-f', '--debug-socket', server.path]).done;
+  assert.equal(
+    result.stdout.toString(),
+    `${tree}12:00:01.123 writer-0  commit.idle, index.converged → commit.committing, index.converged   (batch.available)
+12:00:01.123 session-7\\u{1b}[2J  started
+12:00:01.123 session-7\\u{1b}[2J   → closed  done   (query.done)
+`,
+  );
+  assert.equal(result.code, 1);
+  assert.match(result.stderr, /closed the debug socket/);
+});

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { addonPath, native } from '../../src/native/addon.js';
+import { until } from '../fixtures/nativeRing.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'eventd-system-'));
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+function descriptor(socket: Socket): number {
+  return (socket as unknown as { _handle: { fd: number } })._handle.fd;
+}
+
+test('[HOST-65] a peer is known by pid, uid, gid and supplementary groups', async () => {
+  const path = join(directory, 'peer.sock');
+  const server = createServer().listen(path);
+  await once(server, 'listening');
+  const client = connect(path);
+  const [socket] = (await once(server, 'connection')) as [Socket];
+  const peer = native.peerCredentials(descriptor(socket));
+  assert.equal(peer.pid, process.pid);
+  assert.equal(peer.uid, process.getuid?.());
+  assert.equal(peer.gid, process.getgid?.());
+  const groups = spawnSync('sed', ['-n', 's/^Groups://p', '/proc/self/status'], { encoding: 'utf8' }).stdout;
+  const expected = groups.trim().split(/\s+/).filter(Boolean).map(Number);
+  assert.deepEqual([...peer.groups].sort(), expected.sort());
+  client.destroy();
+  server.close();
+  assert.throws(() => native.peerCredentials(99_999), { code: 'EBADF' });
+});
+
+test('[HOST-65] more supplementary groups than a first guess are read whole', (context) => {
+  if (process.getuid?.() !== 0) return context.skip('needs root to set groups');
+  const groups = Array.from({ length: 300 }, (_, i) => 10_000 + i);
+  const source = `
+    const net = require('node:net');
+    const native = require(${JSON.stringify(addonPath)});
+    process.setgroups(${JSON.stringify(groups)});
+    const path = ${JSON.stringify(join(directory, 'many.sock'))};
+    const server = net.createServer((socket) => {
+      process.stdout.write(JSON.stringify(native.peerCredentials(socket._handle.fd).groups));
+      process.exit(0);
+    }).listen(path, () => net.connect(path));`;
+  const child = spawnSync(process.execPath, ['-e', source], { encoding: 'utf8' });
+  assert.deepEqual(JSON.parse(child.stdout), groups);
+});
+
+test('[HOST-8][HOST-54] a datagram reaches a path and an abstract address; a missing one is ENOENT', async () => {
+  const path = join(directory, 'notify.sock');
+  const fd = native.notifyListen(path);
+  let seen = 0;
+  const stop = native.watchReadable(fd, () => {
+    const message = native.notifyReceive(fd);
+    if (message !== null) seen += message.data.length;
+  });
+  native.sendDatagram(path, new TextEncoder().encode('READY=1'));
+  await until('the datagram', () => seen === 7);
+  stop();
+  stop();
+  native.sendDatagram(path, new TextEncoder().encode('STOPPING=1'));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(seen, 7);
+  closeSync(fd);
+  assert.throws(() => native.sendDatagram(join(directory, 'none.sock'), new Uint8Array(1)), {
+    code: 'ENOENT',
+  });
+  assert.throws(() => native.sendDatagram('@eventd-no-such-name', new Uint8Array(1)), {
+    code: 'ECONNREFUSED',
+  });
+  assert.throws(() => native.sendDatagram('x'.repeat(200), new Uint8Array(1)), { code: 'ENAMETOOLONG' });
+});
+
+test('[HOST-8] a watch does not outlive the thread that made it', async () => {
+  const path = join(directory, 'worker.sock');
+  const source = `
+    const { parentPort, workerData } = require('node:worker_threads');
+    const native = require(workerData.addon);
+    native.watchReadable(native.notifyListen(workerData.path), () => {});
+    parentPort.postMessage('watching');`;
+  const worker = new Worker(source, { eval: true, workerData: { addon: addonPath, path } });
+  await once(worker, 'message');
+  assert.equal(await worker.terminate(), 1);
+});
+
+test('[HOST-75] flock excludes another holder until it closes', () => {
+  const path = join(directory, 'lock');
+  writeFileSync(path, '');
+  const [first, second] = [openSync(path, 'r'), openSync(path, 'r')];
+  assert.equal(native.lockFile(first), true);
+  assert.equal(native.lockFile(second), false);
+  closeSync(first);
+  assert.equal(native.lockFile(second), true);
+  closeSync(second);
+});
+
+test('[KMES-31] the clocks agree with the platform', () => {
+  const before = process.hrtime.bigint();
+  const now = native.monotonicNs();
+  assert.ok(now >= before && now <= process.hrtime.bigint());
+  assert.ok(Math.abs(Number(native.realtimeNs() / 1_000_000n) - Date.now()) < 1000);
+});
+
+test('[HOST-2] an unknown syscall number is told apart from a known one', () => {
+  assert.equal(native.probeSyscall(1010, -1n), 'ENOSYS');
+  assert.equal(native.probeSyscall(3, -1n), 'EBADF');
+});
