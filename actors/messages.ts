@@ -52,7 +52,12 @@ export type ToReaders =
 /** The reader thread to the daemon. */
 export type FromReaders =
   | { readonly type: 'ready' }
-  | { readonly type: 'loss'; readonly cpu: number; readonly what: string; readonly detail: Record<string, unknown> }
+  | {
+      readonly type: 'loss';
+      readonly cpu: number;
+      readonly what: string;
+      readonly detail: Record<string, unknown>;
+    }
   | { readonly type: 'finished'; readonly cpu: number; readonly output: CpuReaderOutput }
   | { readonly type: 'inspection'; readonly message: unknown }
   | { readonly type: 'dumped'; readonly dump: unknown };

@@ -2,7 +2,7 @@
  * A worker thread that hosts actors: its link, and its end. XState has no worker actor; this is what
  * the daemon supervises instead.
  */
-import { Worker, type MessagePort } from 'node:worker_threads';
+import { type MessagePort, Worker } from 'node:worker_threads';
 import { type Link, linkWorker } from './streams.js';
 
 export interface ActorThread<In, Out> extends Link<In, Out> {

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 /** The observability daemon. Exit 0 after a graceful stop, 1 with one clear line otherwise, 2 on wrong usage. */
 import { parseArgs } from 'node:util';
+import { checkInstallation } from '../actors/daemon/check.js';
 import { runDaemon } from '../actors/daemon/daemon.js';
 import { openLog } from '../actors/daemon/log.js';
-import { checkInstallation } from '../actors/daemon/check.js';
 
 const USAGE = `Usage: eventd [OPTION]...
 Stores every kernel event, and answers queries over one socket. Runs in the foreground.
@@ -58,7 +58,9 @@ async function main(): Promise<number> {
   try {
     options = readOptions();
   } catch (error) {
-    process.stderr.write(`eventd: ${error instanceof Error ? error.message : String(error)}; see eventd --help\n`);
+    process.stderr.write(
+      `eventd: ${error instanceof Error ? error.message : String(error)}; see eventd --help\n`,
+    );
     return 2;
   }
   if (options === 'help') {

@@ -48,9 +48,7 @@ export type RingEvent =
   | { type: 'ring.finished'; lastSequence: bigint };
 
 /** Commands to the drain thread. */
-export type DrainCommand =
-  | { type: 'drain.reattach'; ring: number }
-  | { type: 'drain.finish' };
+export type DrainCommand = { type: 'drain.reattach'; ring: number } | { type: 'drain.finish' };
 
 export type CpuReaderEvent =
   | RingEvent
@@ -86,7 +84,9 @@ export const cpuReaderMachine = setup({
       throw new Error('drain: not provided');
     }),
     /** Attaches to the CPU's current ring; its handle goes to the drain thread. */
-    attach: fromPromise<{ ring: number }, { cpu: number }>(() => Promise.reject(new Error('attach: not provided'))),
+    attach: fromPromise<{ ring: number }, { cpu: number }>(() =>
+      Promise.reject(new Error('attach: not provided')),
+    ),
   },
   actions: {
     forwardAvailable: (_, _params: { index: number; rows: number }) => {
@@ -112,7 +112,10 @@ export const cpuReaderMachine = setup({
     noteAttachFailure: assign(({ context }) => ({ attachFailures: context.attachFailures + 1 })),
     noteFinished: assign((_, params: { lastSequence: bigint }) => ({ lastSequence: params.lastSequence })),
     noteFailure: assign((_, params: { message: string }) => ({ failure: params.message })),
-    handOver: sendTo('drain', (_, params: { ring: number }): DrainCommand => ({ type: 'drain.reattach', ring: params.ring })),
+    handOver: sendTo(
+      'drain',
+      (_, params: { ring: number }): DrainCommand => ({ type: 'drain.reattach', ring: params.ring }),
+    ),
     finish: sendTo('drain', (): DrainCommand => ({ type: 'drain.finish' })),
   },
   delays: {
@@ -180,7 +183,10 @@ export const cpuReaderMachine = setup({
             'ring.replaced': '.reattaching',
             'ring.finished': {
               target: 'stopped',
-              actions: { type: 'noteFinished', params: ({ event }) => ({ lastSequence: event.lastSequence }) },
+              actions: {
+                type: 'noteFinished',
+                params: ({ event }) => ({ lastSequence: event.lastSequence }),
+              },
             },
             'reader.stop': '.finalDrain',
           },
@@ -240,7 +246,12 @@ export const cpuReaderMachine = setup({
                   after: { attachRetry: 'attaching' },
                 },
                 switching: {
-                  on: { 'ring.reattached': { target: '#cpuReader.flow.running.draining', actions: 'noteReattached' } },
+                  on: {
+                    'ring.reattached': {
+                      target: '#cpuReader.flow.running.draining',
+                      actions: 'noteReattached',
+                    },
+                  },
                 },
               },
             },

@@ -106,7 +106,8 @@ export const daemonMachine = setup({
       },
       states: {
         configuring: {
-          description: 'Phase 1: settings, defaults, registry watch; probes the rings (LIFE-101..103, LIFE-134).',
+          description:
+            'Phase 1: settings, defaults, registry watch; probes the rings (LIFE-101..103, LIFE-134).',
           invoke: {
             src: 'configure',
             onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'openingStores' }],
@@ -176,7 +177,8 @@ export const daemonMachine = setup({
           },
         },
         startingActors: {
-          description: 'Phase 6: writers first, then the readers that hand off to them (LIFE-119, LIFE-120, LIFE-137).',
+          description:
+            'Phase 6: writers first, then the readers that hand off to them (LIFE-119, LIFE-120, LIFE-137).',
           invoke: {
             src: 'startActors',
             onDone: [{ guard: 'stopping', target: '#daemon.shuttingDown' }, { target: 'announcingReady' }],
@@ -190,7 +192,8 @@ export const daemonMachine = setup({
           },
         },
         announcingReady: {
-          description: 'Phase 7: the startup record is committed, then readiness is signalled (LIFE-125, LIFE-126, LIFE-138).',
+          description:
+            'Phase 7: the startup record is committed, then readiness is signalled (LIFE-125, LIFE-126, LIFE-138).',
           invoke: {
             src: 'announceReady',
             onDone: [{ guard: 'stopping', target: '#daemon.shuttingDown' }, { target: '#daemon.ready' }],
@@ -212,7 +215,10 @@ export const daemonMachine = setup({
       on: {
         'configuration.changed': 'reloading.quietly',
         'reload.requested': 'reloading.announced',
-        'stop.requested': { target: 'shuttingDown', actions: { type: 'noteStop', params: ({ event }) => event } },
+        'stop.requested': {
+          target: 'shuttingDown',
+          actions: { type: 'noteStop', params: ({ event }) => event },
+        },
         'thread.failed': {
           target: 'shuttingDown',
           actions: [
@@ -231,7 +237,10 @@ export const daemonMachine = setup({
       entry: 'noteReload',
       initial: 'quietly',
       on: {
-        'stop.requested': { target: 'shuttingDown', actions: { type: 'noteStop', params: ({ event }) => event } },
+        'stop.requested': {
+          target: 'shuttingDown',
+          actions: { type: 'noteStop', params: ({ event }) => event },
+        },
         'thread.failed': {
           target: 'shuttingDown',
           actions: [
@@ -246,16 +255,27 @@ export const daemonMachine = setup({
       states: {
         quietly: {
           description: 'The registry watch fired.',
-          invoke: { src: 'reload', input: { announce: false }, onDone: '#daemon.ready', onError: '#daemon.ready' },
+          invoke: {
+            src: 'reload',
+            input: { announce: false },
+            onDone: '#daemon.ready',
+            onError: '#daemon.ready',
+          },
         },
         announced: {
           description: 'SIGHUP: peinit is told before and after (HOST-20).',
-          invoke: { src: 'reload', input: { announce: true }, onDone: '#daemon.ready', onError: '#daemon.ready' },
+          invoke: {
+            src: 'reload',
+            input: { announce: true },
+            onDone: '#daemon.ready',
+            onError: '#daemon.ready',
+          },
         },
       },
     },
     shuttingDown: {
-      description: 'One state per step of LIFE-201..208; a step that fails does not keep the next from running.',
+      description:
+        'One state per step of LIFE-201..208; a step that fails does not keep the next from running.',
       entry: {
         type: 'announceStopping',
         params: ({ context }) => ({ reason: context.stopReason ?? context.failure?.message ?? 'stopped' }),
@@ -309,7 +329,10 @@ function step<Source extends string, Next extends string>(src: Source, name: str
         target,
         actions: {
           type: 'reportFailure' as const,
-          params: ({ event }: { event: { error: unknown } }) => ({ phase: name, message: messageOf(event.error) }),
+          params: ({ event }: { event: { error: unknown } }) => ({
+            phase: name,
+            message: messageOf(event.error),
+          }),
         },
       },
     },

@@ -92,7 +92,12 @@ export const FINAL_ATTEMPTS = 3;
 /** Reads the failure out of what a rejected commit carries. */
 function failureOf(error: unknown): CommitFailure {
   const { code, message, corrupt, lost } = error as Partial<CommitFailure>;
-  return { code: code ?? 'ERR_UNKNOWN', message: message ?? String(error), corrupt: corrupt ?? false, lost: lost ?? [] };
+  return {
+    code: code ?? 'ERR_UNKNOWN',
+    message: message ?? String(error),
+    corrupt: corrupt ?? false,
+    lost: lost ?? [],
+  };
 }
 
 export const shardWriterMachine = setup({
@@ -157,7 +162,8 @@ export const shardWriterMachine = setup({
   },
   delays: {
     linger: ({ context }) => context.lingerMs,
-    retry: ({ context }) => Math.min(FIRST_RETRY_MS * 2 ** Math.max(context.failures - 1, 0), LONGEST_RETRY_MS),
+    retry: ({ context }) =>
+      Math.min(FIRST_RETRY_MS * 2 ** Math.max(context.failures - 1, 0), LONGEST_RETRY_MS),
   },
 }).createMachine({
   id: 'shardWriter',
@@ -194,7 +200,11 @@ export const shardWriterMachine = setup({
         input: ({ context }) => ({ shard: context.shard }),
         onDone: [
           { guard: 'stopping', target: 'finalCommit', actions: 'announceReady' },
-          { target: 'batching', guard: { type: 'moreWaits', params: { more: false } }, actions: 'announceReady' },
+          {
+            target: 'batching',
+            guard: { type: 'moreWaits', params: { more: false } },
+            actions: 'announceReady',
+          },
           { target: 'idle', actions: 'announceReady' },
         ],
         onError: {
@@ -289,13 +299,15 @@ export const shardWriterMachine = setup({
       },
     },
     degraded: {
-      description: 'A commit failed: its ranges are remembered and become gap records first of all (FAIL-3..9).',
+      description:
+        'A commit failed: its ranges are remembered and become gap records first of all (FAIL-3..9).',
       tags: 'degraded',
       after: { retry: 'committing' },
       on: { 'writer.stop': 'finalCommit' },
     },
     readOnly: {
-      description: 'The file is damaged and is not written again (FAIL-13); the supervisor decides what follows.',
+      description:
+        'The file is damaged and is not written again (FAIL-13); the supervisor decides what follows.',
       tags: 'degraded',
       entry: 'announceReadOnly',
       on: { 'writer.stop': 'closing' },

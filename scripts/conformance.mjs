@@ -22,7 +22,8 @@ function idsIn(title) {
 
 const known = new Map();
 for (const file of filesBelow('docs/spec', '.md')) {
-  for (const id of readFileSync(join(root, file), 'utf8').match(ID) ?? []) if (!known.has(id)) known.set(id, file);
+  for (const id of readFileSync(join(root, file), 'utf8').match(ID) ?? [])
+    if (!known.has(id)) known.set(id, file);
 }
 
 const tests = new Map();
@@ -53,15 +54,19 @@ if (process.argv.includes('--matrix')) {
 }
 console.log('prefix  covered  uncovered');
 for (const [prefix, { covered, uncovered }] of [...byPrefix].sort()) {
-  console.log(`${prefix.padEnd(8)}${String(covered.length).padStart(6)}${String(uncovered.length).padStart(11)}`);
+  console.log(
+    `${prefix.padEnd(8)}${String(covered.length).padStart(6)}${String(uncovered.length).padStart(11)}`,
+  );
 }
 if (!process.argv.includes('--brief')) {
   for (const [prefix, { uncovered }] of [...byPrefix].sort()) {
-    if (uncovered.length > 0) console.log(`without a test: ${prefix}-${uncovered.sort(order).map(number).join(', ')}`);
+    if (uncovered.length > 0)
+      console.log(`without a test: ${prefix}-${uncovered.sort(order).map(number).join(', ')}`);
   }
 }
 const unknown = [...tests.keys()].filter((id) => !known.has(id));
-for (const id of unknown) console.error(`no such requirement: ${id} (named in ${[...tests.get(id)].join(', ')})`);
+for (const id of unknown)
+  console.error(`no such requirement: ${id} (named in ${[...tests.get(id)].join(', ')})`);
 const covered = [...known.keys()].filter((id) => tests.has(id)).length;
 console.log(`${covered} of ${known.size} requirements are named by a test; ${unknown.length} unknown ids`);
 process.exit(unknown.length > 0 ? 1 : 0);

@@ -15,5 +15,8 @@ if (files.length === 0) {
   process.exit(2);
 }
 // Two at a time: integration tests start processes of their own.
-const run = spawnSync(process.execPath, ['--test', '--test-concurrency=2', ...files], { cwd: root, stdio: 'inherit' });
+const run = spawnSync(process.execPath, ['--test', '--test-concurrency=2', ...files], {
+  cwd: root,
+  stdio: 'inherit',
+});
 process.exit(run.status ?? 1);

@@ -2,9 +2,15 @@
  * The ring reader actor: gives the machine its native drain thread and its streams to the writers.
  * All readers share one thread (worker.ts); the reading itself is a native thread per ring (ING-8).
  */
-import { Subject, type Observable } from 'rxjs';
+import { type Observable, Subject } from 'rxjs';
 import { type ActorRefFrom, createActor, fromCallback, fromPromise } from 'xstate';
-import { type CpuReaderEvent, type CpuReaderOutput, cpuReaderMachine, type DrainCommand, type PressureLevel } from '../../machines/cpuReader.js';
+import {
+  type CpuReaderEvent,
+  type CpuReaderOutput,
+  cpuReaderMachine,
+  type DrainCommand,
+  type PressureLevel,
+} from '../../machines/cpuReader.js';
 import {
   type ChannelHandle,
   type DrainEvent,
@@ -89,7 +95,8 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
         for (const { send } of shards) send({ type: 'pressure', cpu, level, fill });
       },
       reportLoss: (_, { type, ...detail }) => reports$.next({ type: 'loss', cpu, what: type, detail }),
-      reportAttachFailure: (_, detail) => reports$.next({ type: 'loss', cpu, what: 'ring.attachFailed', detail }),
+      reportAttachFailure: (_, detail) =>
+        reports$.next({ type: 'loss', cpu, what: 'ring.attachFailed', detail }),
     },
   });
 

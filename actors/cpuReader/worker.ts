@@ -11,7 +11,11 @@ import { startCpuReader } from './cpuReader.js';
 export interface CpuReadersThreadData {
   readonly kmes: KmesSource;
   readonly emergencyPercent: number;
-  readonly shards: readonly { readonly shard: number; readonly channel: ChannelHandle; readonly port: MessagePort }[];
+  readonly shards: readonly {
+    readonly shard: number;
+    readonly channel: ChannelHandle;
+    readonly port: MessagePort;
+  }[];
   readonly cpus: readonly {
     readonly cpu: number;
     readonly ring: RingHandle;

@@ -1,4 +1,7 @@
 /** `eventd --check`: what a start would do, without doing it. */
+
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { readBootId } from '../../src/host/bootId.js';
 import { checkKmesSource, ringFileName } from '../../src/host/kmes.js';
 import type { HostChoice } from '../../src/host/platform.js';
@@ -8,8 +11,6 @@ import { EVENTD_KEY } from '../../src/registry/names.js';
 import type { Settings } from '../../src/registry/settings.js';
 import { inspectEventStore } from '../../src/stores/eventStore.js';
 import { shardCount } from '../../src/stores/shardFiles.js';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 
 export interface CheckOptions {
   readonly registryFile: string;
@@ -31,15 +32,23 @@ export async function checkInstallation(options: CheckOptions): Promise<{ lines:
     const shards = shardCount(settings.StorageShards, cpus);
     for (const { file, state, detail } of inspectEventStore(settings.EventStorePath, shards)) {
       // A damaged shard does not stop eventd: it is left alone and others take its place (FAIL-15).
-      lines.push(`${state === 'unusable' ? 'warn ' : 'ok   '} ${state === 'unusable' ? detail : `${file}: ${detail}`}`);
+      lines.push(
+        `${state === 'unusable' ? 'warn ' : 'ok   '} ${state === 'unusable' ? detail : `${file}: ${detail}`}`,
+      );
     }
   }
   return { lines, good };
 }
 
-async function checkSettings(options: CheckOptions, lines: string[], bad: (line: string) => void): Promise<Settings | null> {
+async function checkSettings(
+  options: CheckOptions,
+  lines: string[],
+  bad: (line: string) => void,
+): Promise<Settings | null> {
   try {
-    const registry = await openEmbeddedRegistry(options.registryFile, { warn: (text) => lines.push(`warn  ${text}`) });
+    const registry = await openEmbeddedRegistry(options.registryFile, {
+      warn: (text) => lines.push(`warn  ${text}`),
+    });
     try {
       const { settings, problems } = readSettings(await registry.readValues(EVENTD_KEY));
       for (const { fatal, message } of problems) fatal ? bad(message) : lines.push(`warn  ${message}`);

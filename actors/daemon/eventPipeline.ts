@@ -34,10 +34,21 @@ export interface EventPipelineOptions {
 
 /** What the daemon hears of the pipeline while it runs. */
 export type PipelineReport =
-  | { readonly type: 'commit'; readonly shard: number; readonly rows: number; readonly events: number; readonly commitMs: number }
+  | {
+      readonly type: 'commit';
+      readonly shard: number;
+      readonly rows: number;
+      readonly events: number;
+      readonly commitMs: number;
+    }
   | { readonly type: 'commitFailed'; readonly shard: number; readonly failure: CommitFailure }
   | { readonly type: 'readOnly'; readonly shard: number }
-  | { readonly type: 'loss'; readonly cpu: number; readonly what: string; readonly detail: Record<string, unknown> }
+  | {
+      readonly type: 'loss';
+      readonly cpu: number;
+      readonly what: string;
+      readonly detail: Record<string, unknown>;
+    }
   | { readonly type: 'threadFailed'; readonly thread: string; readonly message: string }
   | { readonly type: 'inspection'; readonly message: unknown };
 
@@ -137,7 +148,10 @@ export class EventPipeline {
     });
     const writers = this.#writers.map(({ shard, channel, failing, readOnly, pendingError }) => {
       const credit = quietly(() => native.channelStatus(channel));
-      const room = credit === null ? 'closed' : `${credit.rows}/${credit.maxRows} rows waiting, ${credit.blocked} readers blocked`;
+      const room =
+        credit === null
+          ? 'closed'
+          : `${credit.rows}/${credit.maxRows} rows waiting, ${credit.blocked} readers blocked`;
       const health = readOnly ? 'read-only' : failing ? 'failing' : 'good';
       return `  writer ${shard}: ${health}, ${room}${pendingError === null ? '' : ', a storage error waits to be recorded'}`;
     });
@@ -152,7 +166,9 @@ export class EventPipeline {
     readers.send({ type: 'stop' });
     if (await withinMs(readers.ended, deadlineMs)) return;
     await readers.terminate();
-    throw new Error(`ring readers did not finish within ${deadlineMs} ms; what they had not read stays in the rings`);
+    throw new Error(
+      `ring readers did not finish within ${deadlineMs} ms; what they had not read stays in the rings`,
+    );
   }
 
   /** Shutdown step 4: every writer commits what is left. Returns the last persisted sequence per CPU. */
@@ -185,7 +201,8 @@ export class EventPipeline {
     if (writer === null) return;
     const drained = this.#heard(writer.thread, (m) => m.type === 'drained');
     writer.thread.send({ type: 'synthetic', event });
-    if (!(await withinMs(drained, deadlineMs))) throw new Error(`shard ${writer.shard} did not store it in time`);
+    if (!(await withinMs(drained, deadlineMs)))
+      throw new Error(`shard ${writer.shard} did not store it in time`);
   }
 
   /** Shutdown step 7. */
@@ -209,7 +226,11 @@ export class EventPipeline {
     this.#reports$.complete();
   }
 
-  #startWriter({ shard, file }: ShardPlan, bootId: Uint8Array, limits: WriterLimits): MessageChannel['port1'] {
+  #startWriter(
+    { shard, file }: ShardPlan,
+    bootId: Uint8Array,
+    limits: WriterLimits,
+  ): MessageChannel['port1'] {
     const { port1, port2 } = new MessageChannel();
     const channel = openChannel(shard, limits);
     const unordered = [...this.#options.resume.cpus].flatMap(([cpu, { floor, upper }]) =>
@@ -230,7 +251,13 @@ export class EventPipeline {
     switch (message.type) {
       case 'committed':
         writer.failing = false;
-        this.#reports$.next({ type: 'commit', shard, rows: message.rows, events: message.events, commitMs: message.commitMs });
+        this.#reports$.next({
+          type: 'commit',
+          shard,
+          rows: message.rows,
+          events: message.events,
+          commitMs: message.commitMs,
+        });
         this.#placePendingErrors();
         break;
       case 'failed':
@@ -260,7 +287,11 @@ export class EventPipeline {
         break;
       case 'finished':
         if (message.output.type === 'failed') {
-          this.#reports$.next({ type: 'threadFailed', thread: `reader-${message.cpu}`, message: message.output.failure });
+          this.#reports$.next({
+            type: 'threadFailed',
+            thread: `reader-${message.cpu}`,
+            message: message.output.failure,
+          });
         }
         break;
       case 'inspection':

@@ -17,14 +17,19 @@ const REPEATS_PER_SECOND = 10;
 const REMEMBERED_TEXTS = 200;
 
 export function openLog(name: string): DaemonLog {
-  const sink = pino({ name, base: { name }, timestamp: pino.stdTimeFunctions.isoTime, serializers: {} }, stderrLines());
+  const sink = pino(
+    { name, base: { name }, timestamp: pino.stdTimeFunctions.isoTime, serializers: {} },
+    stderrLines(),
+  );
   const limiter = new RateLimiter();
-  const write = (level: 'info' | 'warn' | 'error') => (message: string, fields: Readonly<Record<string, unknown>> = {}) => {
-    const dropped = limiter.admit(message);
-    if (dropped === null) return;
-    const plain = Object.fromEntries(Object.entries(fields).map(([k, v]) => [k, plainField(v)]));
-    sink[level](dropped > 0 ? { ...plain, repeated: dropped } : plain, message);
-  };
+  const write =
+    (level: 'info' | 'warn' | 'error') =>
+    (message: string, fields: Readonly<Record<string, unknown>> = {}) => {
+      const dropped = limiter.admit(message);
+      if (dropped === null) return;
+      const plain = Object.fromEntries(Object.entries(fields).map(([k, v]) => [k, plainField(v)]));
+      sink[level](dropped > 0 ? { ...plain, repeated: dropped } : plain, message);
+    };
   return { info: write('info'), warn: write('warn'), error: write('error') };
 }
 
@@ -39,9 +44,19 @@ function stderrLines(): { write(line: string): void } {
   if (!process.stderr.isTTY) return { write: (line) => void process.stderr.write(line) };
   return {
     write: (line) => {
-      const { level, time, name, msg, pid: _pid, hostname: _host, ...fields } = JSON.parse(line) as Record<string, unknown>;
+      const {
+        level,
+        time,
+        name,
+        msg,
+        pid: _pid,
+        hostname: _host,
+        ...fields
+      } = JSON.parse(line) as Record<string, unknown>;
       const label = level === 50 ? 'error' : level === 40 ? 'warn ' : 'info ';
-      const rest = Object.entries(fields).map(([k, v]) => ` ${k}=${typeof v === 'string' ? v : JSON.stringify(v)}`);
+      const rest = Object.entries(fields).map(
+        ([k, v]) => ` ${k}=${typeof v === 'string' ? v : JSON.stringify(v)}`,
+      );
       process.stderr.write(`${String(time).slice(11, 19)} ${name} ${label} ${msg}${rest.join('')}\n`);
     },
   };

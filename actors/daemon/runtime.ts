@@ -2,6 +2,7 @@
  * The effects of the daemon machine: one method per bootstrap phase and shutdown step, and the
  * resources they open. The machine decides the order; this class knows how.
  */
+import { readFileSync } from 'node:fs';
 import type { Subscription } from 'rxjs';
 import type { AnyActorRef } from 'xstate';
 import type { WriterLimits } from '../../machines/shardWriter.js';
@@ -9,15 +10,20 @@ import { type BootId, readBootId } from '../../src/host/bootId.js';
 import { formatPlainGuid } from '../../src/host/guid.js';
 import { attachAllRings, checkKmesSource, type KmesSource } from '../../src/host/kmes.js';
 import { Notifier, watchdogPingMs } from '../../src/host/notify.js';
-import { resolveAdminGroups, tokenFromCredentials } from '../../src/host/peerIdentity.js';
+import { foreignRootProblem, resolveAdminGroups } from '../../src/host/peerIdentity.js';
 import { choosePlatform, type HostChoice } from '../../src/host/platform.js';
 import { native, type RingInfo } from '../../src/native/addon.js';
-import type { SettingValue, Settings } from '../../src/registry/settings.js';
 import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
+import type { Settings, SettingValue } from '../../src/registry/settings.js';
 import { type EventStorePlan, openEventStore } from '../../src/stores/eventStore.js';
 import { type BootResolution, NOTHING_SEEN, resolveBoot } from '../../src/stores/resume.js';
 import { shardCount } from '../../src/stores/shardFiles.js';
-import { configChangeEvent, shutdownEvent, startupEvent, storageErrorEvent } from '../../src/stores/synthetic.js';
+import {
+  configChangeEvent,
+  shutdownEvent,
+  startupEvent,
+  storageErrorEvent,
+} from '../../src/stores/synthetic.js';
 import { InspectionFeed, type InspectionMessage } from '../inspector/feed.js';
 import { InspectorServer } from '../inspector/server.js';
 import { type QueryLimits, QueryService } from '../query/service.js';
@@ -37,7 +43,6 @@ const DRAIN_SHARE = 0.4;
 const COMMIT_SHARE = 0.3;
 const CLOSE_SHARE = 0.2;
 
-/** Whole commits in which no event was stored are not worth a log line; failures always are. */
 export class DaemonRuntime {
   readonly #options: DaemonOptions;
   readonly #log: DaemonLog;
@@ -82,6 +87,8 @@ export class DaemonRuntime {
 
   /** Phase 1 (LIFE-101..103), and the rings, whose number decides the number of shards (LIFE-134). */
   async configure(): Promise<void> {
+    const foreignRoot = foreignRootProblem(readFileSync('/proc/self/uid_map', 'latin1'));
+    if (foreignRoot !== null) throw new Error(foreignRoot);
     const platform = choosePlatform(this.#options.host, native.probeSyscall);
     this.#log.info(platform.description);
     if (platform.adapters.lcs === 'peios') {
@@ -112,7 +119,8 @@ export class DaemonRuntime {
   async resolveBoot(): Promise<void> {
     const boot = resolveBoot(this.#settings.EventStorePath, this.#identity.guid);
     this.#boot = boot;
-    for (const { file, reason } of boot.unreadable) this.#log.warn(`${file} takes no part in finding the resume points: ${reason}`);
+    for (const { file, reason } of boot.unreadable)
+      this.#log.warn(`${file} takes no part in finding the resume points: ${reason}`);
     this.#log.info(boot.restart ? 'restart within the boot' : 'first start in this boot', {
       bootId: this.#identity.text,
       source: this.#identity.source,
@@ -138,7 +146,7 @@ export class DaemonRuntime {
   /** Phase 5 (LIFE-115). */
   async bindSockets(): Promise<void> {
     const settings = this.#settings;
-    const adminGids = await resolveAdminGroups([], this.#log);
+    const adminGids = await resolveAdminGroups(settings.AdminGroups, this.#log);
     this.#queries = await QueryService.start({
       socketPath: settings.QuerySocketPath,
       eventStorePath: settings.EventStorePath,
@@ -148,7 +156,7 @@ export class DaemonRuntime {
         warn: (details, text) => this.#log.warn(text, { ...details }),
         error: (details, text) => this.#log.error(text, { ...details }),
       },
-      identify: (fd) => tokenFromCredentials(native.peerCredentials(fd), adminGids),
+      adminGids,
       onInspect: { next: this.#feed.discover },
     });
     if (settings.DebugSocketPath !== null) {
@@ -169,7 +177,11 @@ export class DaemonRuntime {
     await pipeline.start();
     for (const { shard, error } of present(this.#stores, 'stores').excluded) {
       pipeline.queue(
-        storageErrorEvent(native.realtimeNs(), { store: 'event', shard, error: `excluded at start: ${error.message}` }),
+        storageErrorEvent(native.realtimeNs(), {
+          store: 'event',
+          shard,
+          error: `excluded at start: ${error.message}`,
+        }),
       );
     }
   }
@@ -184,9 +196,7 @@ export class DaemonRuntime {
         restart,
         shardCount: stores.shards.length,
         cpuCount: this.#rings.length,
-        resumePoints: new Map(
-          this.#rings.map(({ cpu }) => [cpu, (cpus.get(cpu) ?? NOTHING_SEEN).sequence]),
-        ),
+        resumePoints: new Map(this.#rings.map(({ cpu }) => [cpu, (cpus.get(cpu) ?? NOTHING_SEEN).sequence])),
       }),
     );
     this.#queries?.accept();
@@ -211,6 +221,8 @@ export class DaemonRuntime {
       this.#pipeline?.setEmergency(settings.EmergencySheddingBufferPercent);
       this.#queries?.updateLimits(queryLimits(settings));
     }
+    // Groups are resolved anew with every reload: the group file may have changed (HOST-67).
+    this.#queries?.updateAdminGroups(await resolveAdminGroups(settings.AdminGroups, this.#log));
     for (const { key, old, new: value } of applied) {
       this.#log.info(`${key} is now ${value}`, { was: old });
       this.#pipeline?.queue(
@@ -279,7 +291,13 @@ export class DaemonRuntime {
     return [
       `eventd ${process.pid} boot ${this.#bootId?.text ?? 'unknown'}`,
       ...(this.#pipeline?.describe() ?? ['  no event pipeline']),
-      `  queries: ${queries === undefined ? 'no socket' : Object.entries(queries).map(([k, v]) => `${k} ${v}`).join(', ')}`,
+      `  queries: ${
+        queries === undefined
+          ? 'no socket'
+          : Object.entries(queries)
+              .map(([k, v]) => `${k} ${v}`)
+              .join(', ')
+      }`,
       `  memory: ${Math.round(process.memoryUsage().rss / 1048576)} MiB resident`,
     ].join('\n');
   }

@@ -82,7 +82,9 @@ export class InspectionFeed {
         this.send({
           ...this.#base('@xstate.event', event.actorRef as AnyActorRef),
           event: plain(event.event),
-          ...(event.sourceRef === undefined ? {} : { sourceId: this.#session(event.sourceRef as AnyActorRef) }),
+          ...(event.sourceRef === undefined
+            ? {}
+            : { sourceId: this.#session(event.sourceRef as AnyActorRef) }),
         });
         break;
       case '@xstate.snapshot':
@@ -106,7 +108,8 @@ export class InspectionFeed {
       definition: definitionOf(actor),
       snapshot: snapshotOf(snapshot),
     });
-    for (const child of Object.values(snapshot?.children ?? {})) if (child !== undefined) this.#announce(child);
+    for (const child of Object.values(snapshot?.children ?? {}))
+      if (child !== undefined) this.#announce(child);
   }
 
   #session(actor: AnyActorRef): string {
@@ -128,7 +131,10 @@ export class InspectionFeed {
 }
 
 function snapshotOf(snapshot: unknown): unknown {
-  const { status, value, context, tags, children, output, error } = (snapshot ?? {}) as Record<string, unknown>;
+  const { status, value, context, tags, children, output, error } = (snapshot ?? {}) as Record<
+    string,
+    unknown
+  >;
   return {
     status,
     value,

@@ -111,7 +111,8 @@ function descriptorOf(socket: Socket): number {
 
 function removeStale(path: string): void {
   try {
-    if (!lstatSync(path).isSocket()) throw new Error(`debug socket ${path}: the path exists and is no socket`);
+    if (!lstatSync(path).isSocket())
+      throw new Error(`debug socket ${path}: the path exists and is no socket`);
     rmSync(path);
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ENOENT') throw error;

@@ -2,12 +2,12 @@
  * The shard writer actor: gives the machine its transactions and turns what it does into messages.
  * Runs in the shard's own thread (worker.ts), or in a test's.
  */
-import { merge, Subject, type Observable, type Subscription } from 'rxjs';
-import { createActor, fromPromise, type ActorRefFrom, type InspectionEvent } from 'xstate';
+import { merge, type Observable, Subject, type Subscription } from 'rxjs';
+import { type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
 import { type ChannelHandle, native } from '../../src/native/addon.js';
 import { CommitError, ShardCommitter, type ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
-import { errorText, isCorruption, sqliteCode, StoreError } from '../../src/stores/storeError.js';
+import { errorText, isCorruption, StoreError, sqliteCode } from '../../src/stores/storeError.js';
 import type { FromWriter, ReaderToWriter, ToWriter } from '../messages.js';
 
 export interface ShardWriterOptions extends ShardCommitterOptions {

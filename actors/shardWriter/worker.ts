@@ -19,7 +19,9 @@ const daemon = linkPort<ToWriter, FromWriter>(parentPort);
 const readers = linkPort<ReaderToWriter, WriterToReader>(data.readers);
 
 const writer = startShardWriter({ ...data, readers$: readers.messages$, commands$: daemon.messages$ });
-const feed = new InspectionFeed(`writer-${data.shard}`, (message) => daemon.send({ type: 'inspection', message }));
+const feed = new InspectionFeed(`writer-${data.shard}`, (message) =>
+  daemon.send({ type: 'inspection', message }),
+);
 feed.watch(writer.actor);
 daemon.messages$.subscribe((message) => {
   if (message.type === 'inspect') feed.enable(message.on);

@@ -232,7 +232,9 @@ export interface NativeAddon {
   ): number;
   /** Replaces the ring by one of another capacity (swap with generation change, survivors kept). */
   producerResize(producer: ProducerHandle, capacity: number): void;
-  producerStatus(producer: ProducerHandle): RingStatus & { readonly sequence: bigint; readonly dropped: bigint };
+  producerStatus(
+    producer: ProducerHandle,
+  ): RingStatus & { readonly sequence: bigint; readonly dropped: bigint };
   producerClose(producer: ProducerHandle): void;
   /** The check of KMES-47: one well-formed value filling the buffer, at most `maxDepth` containers deep. */
   msgpackValid(bytes: Uint8Array, maxDepth: number): boolean;
@@ -302,9 +304,7 @@ export interface NativeAddon {
 }
 
 /** Absolute path of the addon, which is also the SQLite extension. */
-export const addonPath = fileURLToPath(
-  new URL('../../../native/build/Release/eventd.node', import.meta.url),
-);
+export const addonPath = fileURLToPath(new URL('../../../native/build/Release/eventd.node', import.meta.url));
 
 /** Entry point of the SQLite extension inside the addon. */
 export const extensionEntry = 'sqlite3_eventd_init';

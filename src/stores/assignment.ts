@@ -7,7 +7,12 @@ import { shardsOfCpu } from './shardFiles.js';
  *
  * @param writable ascending shard numbers, not empty
  */
-export function assignShards(cpu: number, cpus: number, shards: number, writable: readonly number[]): number[] {
+export function assignShards(
+  cpu: number,
+  cpus: number,
+  shards: number,
+  writable: readonly number[],
+): number[] {
   const turns = shardsOfCpu(cpu, cpus, shards).map((shard) => nextWritable(shard, writable));
   return [...new Set(turns)];
 }

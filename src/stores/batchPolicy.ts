@@ -51,5 +51,7 @@ export function observeBatch(
 export function lingerMs(load: BatchLoad, limits: BatchLimits): number {
   if (load.rate < SLOW_RATE) return 0;
   const untilHalfFull = (limits.maxBatchSize / 2 / load.rate) * 1000;
-  return Math.floor(Math.min(load.commitMs * FILL_TO_COMMIT, untilHalfFull, limits.maxBatchLatencyMs * LATENCY_SHARE));
+  return Math.floor(
+    Math.min(load.commitMs * FILL_TO_COMMIT, untilHalfFull, limits.maxBatchLatencyMs * LATENCY_SHARE),
+  );
 }

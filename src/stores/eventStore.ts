@@ -60,7 +60,9 @@ export function inspectEventStore(
   return Array.from({ length: shards }, (_, shard) => {
     const file = join(directory, shardFileName(shard));
     try {
-      return verifyShard(file) ? { file, state: 'good', detail: 'schema and structure are right' } : { file, state: 'missing', detail: 'will be created' };
+      return verifyShard(file)
+        ? { file, state: 'good', detail: 'schema and structure are right' }
+        : { file, state: 'missing', detail: 'will be created' };
     } catch (error) {
       return { file, state: 'unusable', detail: error instanceof Error ? error.message : String(error) };
     }

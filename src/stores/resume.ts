@@ -57,7 +57,9 @@ export function resolveBoot(directory: string, bootId: Uint8Array): BootResoluti
   const unreadable: { file: string; reason: string }[] = [];
   let restart = false;
   try {
-    for (const name of readdirSync(directory).filter((n) => n.endsWith('.db') && n !== 'eventd-meta.db').sort()) {
+    for (const name of readdirSync(directory)
+      .filter((n) => n.endsWith('.db') && n !== 'eventd-meta.db')
+      .sort()) {
       const file = join(directory, name);
       try {
         const view = openView(file, bootId);
@@ -80,7 +82,9 @@ function openView(file: string, bootId: Uint8Array): ShardView | null {
   let keep = false;
   try {
     db.defaultSafeIntegers(true);
-    const tables = db.prepare("SELECT count(*) AS n FROM sqlite_master WHERE name IN ('events', 'metadata')").get();
+    const tables = db
+      .prepare("SELECT count(*) AS n FROM sqlite_master WHERE name IN ('events', 'metadata')")
+      .get();
     if ((tables as { n: bigint }).n !== 2n) return null;
     const watermarks = readWatermarks(db, bootId) ?? newestRowIsOfBoot(db, bootId);
     if (watermarks === null) return null;
@@ -93,8 +97,10 @@ function openView(file: string, bootId: Uint8Array): ShardView | null {
 
 /** A shard whose metadata rows were lost still counts as written in this boot when its newest row says so. */
 function newestRowIsOfBoot(db: ShardConnection, bootId: Uint8Array): Map<number, CpuWatermark> | null {
-  const row = db.prepare('SELECT boot_id FROM events ORDER BY id DESC LIMIT 1').get() as { boot_id: Buffer } | undefined;
-  return row !== undefined && row.boot_id.equals(bootId) ? new Map() : null;
+  const row = db.prepare('SELECT boot_id FROM events ORDER BY id DESC LIMIT 1').get() as
+    | { boot_id: Buffer }
+    | undefined;
+  return row?.boot_id.equals(bootId) === true ? new Map() : null;
 }
 
 function resumePoints(views: readonly ShardView[], bootId: Uint8Array): Map<number, CpuResume> {
@@ -104,7 +110,7 @@ function resumePoints(views: readonly ShardView[], bootId: Uint8Array): Map<numb
     const marks = views.flatMap(({ watermarks }) => watermarks.get(cpu) ?? []);
     const settled = maximum(marks.map((m) => m.settled));
     const unsettled = marks.filter((m) => m.upper > settled).map((m) => m.floor);
-    scans.set(cpu, new CpuScan(settled, maximum(marks.map((m) => m.last)), unsettled.reduce(least, settled)));
+    scans.set(cpu, new CpuScan(settled, maximum(marks.map((m) => m.last)), minimum(unsettled, settled)));
   }
   for (const view of views) scanNewest(view, bootId, scans);
   return new Map([...scans].map(([cpu, scan]) => [cpu, scan.result()]));
@@ -196,9 +202,13 @@ function gapRange(payload: Buffer): { cpu: number; first: bigint; last: bigint }
 }
 
 function maximum(values: readonly bigint[]): bigint {
-  return values.reduce((a, b) => (a > b ? a : b), 0n);
+  let highest = 0n;
+  for (const value of values) if (value > highest) highest = value;
+  return highest;
 }
 
-function least(a: bigint, b: bigint): bigint {
-  return a < b ? a : b;
+function minimum(values: readonly bigint[], otherwise: bigint): bigint {
+  let lowest = otherwise;
+  for (const value of values) if (value < lowest) lowest = value;
+  return lowest;
 }

@@ -38,7 +38,8 @@ export function openShardWriter(file: string): ShardConnection {
       db.defaultSafeIntegers(true);
       if (isNew) db.pragma(`page_size = ${SHARD_PAGE_SIZE}`);
       const mode = db.pragma('journal_mode = WAL', { simple: true });
-      if (mode !== 'wal') throw new StoreError('io', file, `cannot switch to WAL mode (journal mode is ${mode})`);
+      if (mode !== 'wal')
+        throw new StoreError('io', file, `cannot switch to WAL mode (journal mode is ${mode})`);
       db.pragma('synchronous = FULL');
       db.pragma(`cache_size = ${WRITER_CACHE_KIB}`);
       // Checkpoints are the writer's own decision (ING-63); two mechanisms would fight each other.
@@ -104,13 +105,19 @@ function checkShard(db: ShardConnection, file: string): void {
       | undefined;
     if (row === undefined) throw new StoreError('corrupt', file, 'metadata holds no schema_version');
     if (row.value !== SCHEMA_VERSION) {
-      throw new StoreError('schema', file, `schema version '${row.value}' is unknown; this eventd writes ${SCHEMA_VERSION}`);
+      throw new StoreError(
+        'schema',
+        file,
+        `schema version '${row.value}' is unknown; this eventd writes ${SCHEMA_VERSION}`,
+      );
     }
   }
   const [first] = missing;
   if (first !== undefined) throw new StoreError('corrupt', file, `${first.type} ${first.name} is missing`);
   const columns = new Set(
-    (db.prepare("SELECT name FROM pragma_table_info('events')").all() as { name: string }[]).map((c) => c.name),
+    (db.prepare("SELECT name FROM pragma_table_info('events')").all() as { name: string }[]).map(
+      (c) => c.name,
+    ),
   );
   const absent = EVENT_TABLE_COLUMNS.find((column) => !columns.has(column));
   if (absent !== undefined) throw new StoreError('corrupt', file, `column events.${absent} is missing`);

@@ -2,12 +2,7 @@
  * One shard's transactions: what a writer actor does between BEGIN and COMMIT, and what it remembers
  * when a commit fails. Belongs to the thread that made it (STO-30).
  */
-import {
-  type ChannelHandle,
-  native,
-  type SegmentInfo,
-  type SegmentRun,
-} from '../native/addon.js';
+import { type ChannelHandle, native, type SegmentInfo, type SegmentRun } from '../native/addon.js';
 import { type BatchLoad, IDLE_LOAD, lingerMs, observeBatch } from './batchPolicy.js';
 import { openShardWriter, type ShardConnection } from './shard.js';
 import { INSERT_SEGMENT, INSERT_SYNTHETIC } from './shardSchema.js';
@@ -131,7 +126,11 @@ export class ShardCommitter {
     this.#settle(owed.length, synthetic.length, segment);
     const ended = performance.now();
     const rows = owed.length + synthetic.length + (segment?.rows ?? 0);
-    this.#load = observeBatch(this.#load, { rows, elapsedMs: ended - this.#lastEnd, commitMs: ended - started });
+    this.#load = observeBatch(this.#load, {
+      rows,
+      elapsedMs: ended - this.#lastEnd,
+      commitMs: ended - started,
+    });
     this.#lastEnd = ended;
     this.#checkpointWhenDue(rows, segment?.bytes ?? 0);
     return {
@@ -160,7 +159,11 @@ export class ShardCommitter {
     return native.channelStatus(this.#options.channel).rows > 0;
   }
 
-  #store(owed: readonly SegmentRun[], synthetic: readonly SyntheticEvent[], segment: SegmentInfo | null): void {
+  #store(
+    owed: readonly SegmentRun[],
+    synthetic: readonly SyntheticEvent[],
+    segment: SegmentInfo | null,
+  ): void {
     const { bootId, unordered } = this.#options;
     this.#watermarks.claim();
     for (const run of owed) {
@@ -182,7 +185,10 @@ export class ShardCommitter {
     this.#insertSegment.run(bootId, segment.segment);
     for (const mark of native.segmentWatermarks(segment.segment)) {
       const order = unordered.find(({ cpu }) => cpu === mark.cpu);
-      this.#watermarks.write(mark.cpu, order === undefined ? mark : { ...mark, floor: order.floor, upper: order.upper });
+      this.#watermarks.write(
+        mark.cpu,
+        order === undefined ? mark : { ...mark, floor: order.floor, upper: order.upper },
+      );
     }
   }
 
@@ -208,7 +214,12 @@ export class ShardCommitter {
     this.#proving = true;
     const lost = segment === null ? [] : native.segmentLost(segment.segment);
     this.#lost.push(...lost);
-    return new CommitError(sqliteCode(error) ?? 'ERR_COMMIT', `${this.#options.file}: ${errorText(error)}`, isCorruption(error), lost);
+    return new CommitError(
+      sqliteCode(error) ?? 'ERR_COMMIT',
+      `${this.#options.file}: ${errorText(error)}`,
+      isCorruption(error),
+      lost,
+    );
   }
 
   /** PASSIVE checkpoints what it can and never waits for readers (ING-64, ING-65). */

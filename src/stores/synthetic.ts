@@ -31,7 +31,9 @@ function uint(value: bigint): bigint | number {
 }
 
 function cpuMap(sequences: ReadonlyMap<number, bigint>): Record<string, bigint | number> {
-  return Object.fromEntries([...sequences].sort(([a], [b]) => a - b).map(([cpu, s]) => [String(cpu), uint(s)]));
+  return Object.fromEntries(
+    [...sequences].sort(([a], [b]) => a - b).map(([cpu, s]) => [String(cpu), uint(s)]),
+  );
 }
 
 function synthetic(type: SyntheticType, timestamp: bigint, payload: Record<string, unknown>): SyntheticEvent {
@@ -98,7 +100,11 @@ export function gapEvent(
 /** `synthetic.config_change`: one per setting applied at run time (CFG-4). */
 export function configChangeEvent(
   timestamp: bigint,
-  change: { key: string; oldValue: bigint | number | string | null; newValue: bigint | number | string | null },
+  change: {
+    key: string;
+    oldValue: bigint | number | string | null;
+    newValue: bigint | number | string | null;
+  },
 ): SyntheticEvent {
   return synthetic('synthetic.config_change', timestamp, {
     key_name: change.key,

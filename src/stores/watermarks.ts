@@ -21,7 +21,12 @@ export interface CpuWatermark {
   upper: bigint;
 }
 
-const COUNTERS = { last: 'last_seq', settled: 'settled_seq', floor: 'floor_seq', upper: 'upper_seq' } as const;
+const COUNTERS = {
+  last: 'last_seq',
+  settled: 'settled_seq',
+  floor: 'floor_seq',
+  upper: 'upper_seq',
+} as const;
 type Counter = keyof typeof COUNTERS;
 const ROW = /^(last|settled|floor|upper)_seq\.(\d{1,5})$/;
 

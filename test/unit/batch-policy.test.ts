@@ -22,8 +22,14 @@ test('[ING-55] no waiting beyond half a batch', () => {
 test('[ING-56] a linger stays well below the latency bound for every load', () => {
   fc.assert(
     fc.property(
-      fc.record({ rate: fc.float({ min: 0, max: 1e7, noNaN: true }), commitMs: fc.float({ min: 0, max: 1e4, noNaN: true }) }),
-      fc.record({ maxBatchSize: fc.integer({ min: 100, max: 100000 }), maxBatchLatencyMs: fc.integer({ min: 10, max: 5000 }) }),
+      fc.record({
+        rate: fc.float({ min: 0, max: 1e7, noNaN: true }),
+        commitMs: fc.float({ min: 0, max: 1e4, noNaN: true }),
+      }),
+      fc.record({
+        maxBatchSize: fc.integer({ min: 100, max: 100000 }),
+        maxBatchLatencyMs: fc.integer({ min: 10, max: 5000 }),
+      }),
       (load, bounds) => {
         const linger = lingerMs(load, bounds);
         return linger >= 0 && linger <= bounds.maxBatchLatencyMs / 2;

@@ -19,9 +19,20 @@ test('[ING-29] StorageShards 0 means one shard per CPU, without a bound', () => 
 });
 
 test('[ING-30, ING-31, ING-32] every shard has a CPU and every CPU a shard, at any ratio', () => {
-  for (const [cpus, shards] of [[1, 1], [2, 1], [2, 2], [2, 5], [4, 3], [3, 8], [16, 256]] as const) {
+  for (const [cpus, shards] of [
+    [1, 1],
+    [2, 1],
+    [2, 2],
+    [2, 5],
+    [4, 3],
+    [3, 8],
+    [16, 256],
+  ] as const) {
     const assignment = Array.from({ length: cpus }, (_, cpu) => shardsOfCpu(cpu, cpus, shards));
-    assert.ok(assignment.every((own) => own.length > 0), `${cpus} CPUs, ${shards} shards`);
+    assert.ok(
+      assignment.every((own) => own.length > 0),
+      `${cpus} CPUs, ${shards} shards`,
+    );
     const used = new Set(assignment.flat());
     assert.equal(used.size, shards);
     if (shards > cpus) {

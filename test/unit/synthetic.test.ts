@@ -53,18 +53,26 @@ test('[STO-8, FAIL-5] a gap of a failed commit has no revealing event and says w
 });
 
 test('[STO-8] sequences beyond 2^53 keep every digit', () => {
-  const { payload } = commitFailureGap(at, { cpu: 0, first: 2n ** 60n, last: 2n ** 60n, previousTimestamp: at });
+  const { payload } = commitFailureGap(at, {
+    cpu: 0,
+    first: 2n ** 60n,
+    last: 2n ** 60n,
+    previousTimestamp: at,
+  });
   const map = open(payload) as Record<string, unknown>;
   assert.equal(map.first_missing, 2n ** 60n);
   assert.equal(map.last_event_timestamp, at);
 });
 
 test('[STO-8, STO-10, ING-74] config changes and storage errors', () => {
-  assert.deepEqual(open(configChangeEvent(at, { key: 'MaxBatchSize', oldValue: 10000, newValue: 500 }).payload), {
-    key_name: 'MaxBatchSize',
-    old_value: 10000,
-    new_value: 500,
-  });
+  assert.deepEqual(
+    open(configChangeEvent(at, { key: 'MaxBatchSize', oldValue: 10000, newValue: 500 }).payload),
+    {
+      key_name: 'MaxBatchSize',
+      old_value: 10000,
+      new_value: 500,
+    },
+  );
   assert.deepEqual(open(storageErrorEvent(at, { store: 'event', shard: 1, error: 'disk is full' }).payload), {
     store_type: 'event',
     shard_index: 1,
