@@ -105,104 +105,56 @@ export const daemonMachine = setup({
         },
       },
       states: {
-        configuring: {
-          description:
-            'Phase 1: settings, defaults, registry watch; probes the rings (LIFE-101..103, LIFE-134).',
-          invoke: {
-            src: 'configure',
-            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'openingStores' }],
-            onError: {
-              target: '#daemon.undoing',
-              actions: {
-                type: 'noteFailure',
-                params: ({ event }) => ({ phase: 'configuration', message: messageOf(event.error) }),
-              },
-            },
-          },
-        },
-        openingStores: {
-          description: 'Phase 2: every shard checked or created (LIFE-104).',
-          invoke: {
-            src: 'openStores',
-            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'resolvingBoot' }],
-            onError: {
-              target: '#daemon.undoing',
-              actions: {
-                type: 'noteFailure',
-                params: ({ event }) => ({ phase: 'storage', message: messageOf(event.error) }),
-              },
-            },
-          },
-        },
-        resolvingBoot: {
-          description: 'Phase 3: new boot or restart, and where each CPU goes on (LIFE-108..111).',
-          invoke: {
-            src: 'resolveBoot',
-            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'attachingKmes' }],
-            onError: {
-              target: '#daemon.undoing',
-              actions: {
-                type: 'noteFailure',
-                params: ({ event }) => ({ phase: 'boot boundary', message: messageOf(event.error) }),
-              },
-            },
-          },
-        },
-        attachingKmes: {
-          description: 'Phase 4: rings mapped, CPUs assigned to shards (LIFE-112..114).',
-          invoke: {
-            src: 'attachKmes',
-            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'bindingSockets' }],
-            onError: {
-              target: '#daemon.undoing',
-              actions: {
-                type: 'noteFailure',
-                params: ({ event }) => ({ phase: 'KMES', message: messageOf(event.error) }),
-              },
-            },
-          },
-        },
-        bindingSockets: {
-          description: 'Phase 5: sockets bound; connections wait in the backlog (LIFE-115, LIFE-137).',
-          invoke: {
-            src: 'bindSockets',
-            onDone: [{ guard: 'stopping', target: '#daemon.undoing' }, { target: 'startingActors' }],
-            onError: {
-              target: '#daemon.undoing',
-              actions: {
-                type: 'noteFailure',
-                params: ({ event }) => ({ phase: 'sockets', message: messageOf(event.error) }),
-              },
-            },
-          },
-        },
-        startingActors: {
-          description:
-            'Phase 6: writers first, then the readers that hand off to them (LIFE-119, LIFE-120, LIFE-137).',
-          invoke: {
-            src: 'startActors',
-            onDone: [{ guard: 'stopping', target: '#daemon.shuttingDown' }, { target: 'announcingReady' }],
-            onError: {
-              target: '#daemon.undoing',
-              actions: {
-                type: 'noteFailure',
-                params: ({ event }) => ({ phase: 'threads', message: messageOf(event.error) }),
-              },
-            },
-          },
-        },
+        configuring: bootPhase(
+          'configure',
+          'Phase 1: settings, defaults, registry watch; probes the rings (LIFE-101..103, LIFE-134).',
+          'configuration',
+          'openingStores',
+        ),
+        openingStores: bootPhase(
+          'openStores',
+          'Phase 2: every shard checked or created (LIFE-104).',
+          'storage',
+          'resolvingBoot',
+        ),
+        resolvingBoot: bootPhase(
+          'resolveBoot',
+          'Phase 3: new boot or restart, and where each CPU goes on (LIFE-108..111).',
+          'boot boundary',
+          'attachingKmes',
+        ),
+        attachingKmes: bootPhase(
+          'attachKmes',
+          'Phase 4: rings mapped, CPUs assigned to shards (LIFE-112..114).',
+          'KMES',
+          'bindingSockets',
+        ),
+        bindingSockets: bootPhase(
+          'bindSockets',
+          'Phase 5: sockets bound; connections wait (LIFE-115, LIFE-137).',
+          'sockets',
+          'startingActors',
+        ),
+        startingActors: bootPhase(
+          'startActors',
+          'Phase 6: writers first, then the readers that hand off to them (LIFE-119, LIFE-120, LIFE-137).',
+          'threads',
+          'announcingReady',
+          '#daemon.shuttingDown',
+        ),
         announcingReady: {
-          description:
+          ...bootPhase(
+            'announceReady',
             'Phase 7: the startup record is committed, then readiness is signalled (LIFE-125, LIFE-126, LIFE-138).',
-          invoke: {
-            src: 'announceReady',
-            onDone: [{ guard: 'stopping', target: '#daemon.shuttingDown' }, { target: '#daemon.ready' }],
-            onError: {
-              target: '#daemon.undoing',
-              actions: {
-                type: 'noteFailure',
-                params: ({ event }) => ({ phase: 'readiness', message: messageOf(event.error) }),
-              },
+            'readiness',
+            '#daemon.ready',
+            '#daemon.shuttingDown',
+          ),
+          // A store that refuses the record would hold this phase for ever; a stop need not wait for it.
+          on: {
+            'stop.requested': {
+              target: '#daemon.shuttingDown',
+              actions: { type: 'noteStop', params: ({ event }) => event },
             },
           },
         },
@@ -318,6 +270,36 @@ export const daemonMachine = setup({
   output: ({ context }): DaemonOutput =>
     context.failure === null ? { type: 'stopped' } : { type: 'failed', failure: context.failure },
 });
+
+/**
+ * One bootstrap phase. A failure undoes what was made; a stop that came meanwhile takes effect between
+ * phases, by undoing too, or, once events are flowing, by a full shutdown.
+ */
+function bootPhase<Source extends string, Next extends string>(
+  src: Source,
+  description: string,
+  name: string,
+  next: Next,
+  whenStopping: '#daemon.undoing' | '#daemon.shuttingDown' = '#daemon.undoing',
+) {
+  return {
+    description,
+    invoke: {
+      src,
+      onDone: [{ guard: 'stopping' as const, target: whenStopping }, { target: next }],
+      onError: {
+        target: '#daemon.undoing' as const,
+        actions: {
+          type: 'noteFailure' as const,
+          params: ({ event }: { event: { error: unknown } }) => ({
+            phase: name,
+            message: messageOf(event.error),
+          }),
+        },
+      },
+    },
+  };
+}
 
 /** One shutdown step: does its work, reports what went wrong, goes on in any case (LIFE-200). */
 function step<Source extends string, Next extends string>(src: Source, name: string, target: Next) {

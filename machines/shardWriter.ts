@@ -100,6 +100,18 @@ function failureOf(error: unknown): CommitFailure {
   };
 }
 
+/** What every successful commit does: keep the figures, tell the daemon. */
+const committed = (['noteCommit', 'announceCommit'] as const).map((type) => ({
+  type,
+  params: ({ event }: { event: { output: CommitReport } }) => event.output,
+}));
+
+/** What every failed one does. */
+const commitFailed = (['noteFailure', 'announceFailure'] as const).map((type) => ({
+  type,
+  params: ({ event }: { event: { error: unknown } }) => failureOf(event.error),
+}));
+
 export const shardWriterMachine = setup({
   types: {
     input: {} as ShardWriterInput,
@@ -209,10 +221,7 @@ export const shardWriterMachine = setup({
         ],
         onError: {
           target: 'failed',
-          actions: [
-            { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
-            { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
-          ],
+          actions: commitFailed,
         },
       },
     },
@@ -250,50 +259,32 @@ export const shardWriterMachine = setup({
           {
             guard: 'stopping',
             target: 'finalCommit',
-            actions: [
-              { type: 'noteCommit', params: ({ event }) => event.output },
-              { type: 'announceCommit', params: ({ event }) => event.output },
-            ],
+            actions: committed,
           },
           {
             guard: { type: 'moreWaits', params: ({ event }) => ({ more: event.output.more }) },
             target: 'batching',
-            actions: [
-              { type: 'noteCommit', params: ({ event }) => event.output },
-              { type: 'announceCommit', params: ({ event }) => event.output },
-            ],
+            actions: committed,
           },
           {
             target: 'idle',
-            actions: [
-              { type: 'noteCommit', params: ({ event }) => event.output },
-              { type: 'announceCommit', params: ({ event }) => event.output },
-            ],
+            actions: committed,
           },
         ],
         onError: [
           {
             guard: 'stopping',
             target: 'finalCommit',
-            actions: [
-              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
-              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
-            ],
+            actions: commitFailed,
           },
           {
             guard: { type: 'corrupt', params: ({ event }) => ({ failure: failureOf(event.error) }) },
             target: 'readOnly',
-            actions: [
-              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
-              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
-            ],
+            actions: commitFailed,
           },
           {
             target: 'degraded',
-            actions: [
-              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
-              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
-            ],
+            actions: commitFailed,
           },
         ],
       },
@@ -323,35 +314,23 @@ export const shardWriterMachine = setup({
             guard: { type: 'moreWaits', params: ({ event }) => ({ more: event.output.more }) },
             target: 'finalCommit',
             reenter: true,
-            actions: [
-              { type: 'noteCommit', params: ({ event }) => event.output },
-              { type: 'announceCommit', params: ({ event }) => event.output },
-            ],
+            actions: committed,
           },
           {
             target: 'drained',
-            actions: [
-              { type: 'noteCommit', params: ({ event }) => event.output },
-              { type: 'announceCommit', params: ({ event }) => event.output },
-            ],
+            actions: committed,
           },
         ],
         onError: [
           {
             guard: 'triedEnough',
             target: 'drained',
-            actions: [
-              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
-              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
-            ],
+            actions: commitFailed,
           },
           {
             target: 'finalCommit',
             reenter: true,
-            actions: [
-              { type: 'noteFailure', params: ({ event }) => failureOf(event.error) },
-              { type: 'announceFailure', params: ({ event }) => failureOf(event.error) },
-            ],
+            actions: commitFailed,
           },
         ],
       },

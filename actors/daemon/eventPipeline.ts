@@ -82,7 +82,7 @@ export class EventPipeline {
   async start(): Promise<void> {
     const { shards, rings, resume, kmes, emergencyPercent, limits, bootId } = this.#options;
     const ports = shards.map((plan) => this.#startWriter(plan, bootId, limits));
-    await Promise.all(this.#writers.map((writer) => this.#heard(writer.thread, (m) => m.type === 'ready')));
+    await Promise.all(this.#writers.map((writer) => this.#opened(writer)));
     const writable = shards.map(({ shard }) => shard);
     const data: CpuReadersThreadData = {
       kmes,
@@ -244,6 +244,11 @@ export class EventPipeline {
     this.#supervise(thread);
     thread.messages$.subscribe((message) => this.#fromWriter(writer, message));
     return port1;
+  }
+
+  async #opened({ thread }: Writer): Promise<void> {
+    const answer = await this.#heard(thread, (m) => m.type === 'ready' || m.type === 'failed');
+    if (answer.type === 'failed') throw new Error(answer.failure.message);
   }
 
   #fromWriter(writer: Writer, message: FromWriter): void {

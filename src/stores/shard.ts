@@ -16,8 +16,16 @@ import { errorText, isCorruption, StoreError } from './storeError.js';
 
 export type ShardConnection = Database.Database;
 
-/** Page cache of a writer connection: 2 MiB, as negative KiB for `PRAGMA cache_size` (ADV-6). */
-const WRITER_CACHE_KIB = -2048;
+/**
+ * What a writer's connection runs with, beside WAL mode. A commit survives power loss (ING-50); the page
+ * cache is 2 MiB, as negative KiB (ADV-6); checkpoints are the writer's own decision (ING-63), two
+ * mechanisms would fight each other.
+ */
+export const WRITER_PRAGMAS: readonly string[] = [
+  'synchronous = FULL',
+  'cache_size = -2048',
+  'wal_autocheckpoint = 0',
+];
 
 /** A writer waits this long, in ms, for a lock that only a retention batch or a closing reader can hold. */
 const BUSY_TIMEOUT_MS = 5000;
@@ -40,10 +48,7 @@ export function openShardWriter(file: string): ShardConnection {
       const mode = db.pragma('journal_mode = WAL', { simple: true });
       if (mode !== 'wal')
         throw new StoreError('io', file, `cannot switch to WAL mode (journal mode is ${mode})`);
-      db.pragma('synchronous = FULL');
-      db.pragma(`cache_size = ${WRITER_CACHE_KIB}`);
-      // Checkpoints are the writer's own decision (ING-63); two mechanisms would fight each other.
-      db.pragma('wal_autocheckpoint = 0');
+      for (const pragma of WRITER_PRAGMAS) db.pragma(pragma);
       if (isNew || !hasAnyTable(db)) initialise(db);
       checkShard(db, file);
       return db;

@@ -14,7 +14,7 @@ import { WatermarkWriter } from './watermarks.js';
 export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
 
 /** What a row costs in the WAL beside its payload: columns, the index entry, page overhead; bytes. */
-const ROW_OVERHEAD = 40;
+export const ROW_OVERHEAD = 40;
 
 /** Bounds of one transaction, live settings. */
 export interface CommitLimits {
