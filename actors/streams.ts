@@ -3,7 +3,7 @@
  * stream runs over a MessagePort and looks the same on both ends.
  */
 import type { MessagePort, Worker } from 'node:worker_threads';
-import { Observable, share } from 'rxjs';
+import { Observable, share } from './rx.js';
 
 /** One end of a typed two-way stream. `In` is what arrives, `Out` what is sent. */
 export interface Link<In, Out> {

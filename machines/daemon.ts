@@ -46,6 +46,33 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** What ends `ready` and `reloading` alike. */
+const whatEndsService = {
+  'stop.requested': {
+    target: '#daemon.shuttingDown',
+    actions: {
+      type: 'noteStop',
+      params: ({ event }: { event: { reason: string } }) => event,
+    },
+  },
+  'thread.failed': {
+    target: '#daemon.shuttingDown',
+    actions: [
+      {
+        type: 'noteFailure',
+        params: ({ event }: { event: { thread: string; message: string } }) => ({
+          phase: `thread ${event.thread}`,
+          message: event.message,
+        }),
+      },
+      {
+        type: 'noteStop',
+        params: ({ event }: { event: { message: string } }) => ({ reason: event.message }),
+      },
+    ],
+  },
+} as const;
+
 export const daemonMachine = setup({
   types: { context: {} as DaemonContext, events: {} as DaemonEvent, output: {} as DaemonOutput },
   actors: {
@@ -167,20 +194,7 @@ export const daemonMachine = setup({
       on: {
         'configuration.changed': 'reloading.quietly',
         'reload.requested': 'reloading.announced',
-        'stop.requested': {
-          target: 'shuttingDown',
-          actions: { type: 'noteStop', params: ({ event }) => event },
-        },
-        'thread.failed': {
-          target: 'shuttingDown',
-          actions: [
-            {
-              type: 'noteFailure',
-              params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
-            },
-            { type: 'noteStop', params: ({ event }) => ({ reason: event.message }) },
-          ],
-        },
+        ...whatEndsService,
       },
     },
     reloading: {
@@ -188,22 +202,7 @@ export const daemonMachine = setup({
       tags: 'ready',
       entry: 'noteReload',
       initial: 'quietly',
-      on: {
-        'stop.requested': {
-          target: 'shuttingDown',
-          actions: { type: 'noteStop', params: ({ event }) => event },
-        },
-        'thread.failed': {
-          target: 'shuttingDown',
-          actions: [
-            {
-              type: 'noteFailure',
-              params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
-            },
-            { type: 'noteStop', params: ({ event }) => ({ reason: event.message }) },
-          ],
-        },
-      },
+      on: whatEndsService,
       states: {
         quietly: {
           description: 'The registry watch fired.',

@@ -5,6 +5,7 @@
 #include "addon_parts.h"
 #include "addon_util.h"
 #include "channel.h"
+#include "segment_entry.h"
 
 static napi_value open_channel(napi_env env, napi_callback_info call) {
   napi_value argv[3];
@@ -160,6 +161,9 @@ static napi_value lost(napi_env env, napi_callback_info call) {
     util_set_u64(env, run, "last", runs[i].last);
     set_timestamp(env, run, "previousTimestamp", runs[i].has_previous, runs[i].previous_ts);
     set_timestamp(env, run, "revealingTimestamp", runs[i].has_revealing, runs[i].revealing_ts);
+    set_timestamp(env, run, "detectedAt", runs[i].gap, runs[i].detected_at);
+    util_set(env, run, "cause",
+             runs[i].gap ? util_new_string(env, gap_cause_name(runs[i].cause)) : util_null(env));
     napi_set_element(env, result, (uint32_t)i, run);
     napi_close_handle_scope(env, scope);
   }

@@ -29,6 +29,7 @@ struct mailbox {
 struct drainer {
   atomic_uint references; /* the handle, the thread-safe function */
   struct drain *drain;
+  /* Set to NULL under the mailbox's lock by the one who releases it, or by its dying environment. */
   napi_threadsafe_function call;
   struct mailbox mailbox;
   atomic_bool stopped;
@@ -138,6 +139,25 @@ static napi_value report_object(napi_env env, const struct drain_report *report)
   return object;
 }
 
+/* Takes the thread-safe function away from everybody; the first caller also gives it up. */
+static void disconnect(struct drainer *drainer, bool release) {
+  pthread_mutex_lock(&drainer->mailbox.lock);
+  if (release && drainer->call != NULL) {
+    napi_release_threadsafe_function(drainer->call, napi_tsfn_release);
+  }
+  drainer->call = NULL;
+  pthread_mutex_unlock(&drainer->mailbox.lock);
+}
+
+/* Asks for another delivery, unless any thread has stopped the drain meanwhile. */
+static void deliver_again(struct drainer *drainer) {
+  pthread_mutex_lock(&drainer->mailbox.lock);
+  if (drainer->call != NULL) {
+    napi_call_threadsafe_function(drainer->call, NULL, napi_tsfn_nonblocking);
+  }
+  pthread_mutex_unlock(&drainer->mailbox.lock);
+}
+
 /* Takes the oldest report; false (and the next post signals again) when there is none. */
 static bool next_report(struct mailbox *mailbox, struct drain_report *report) {
   pthread_mutex_lock(&mailbox->lock);
@@ -171,9 +191,7 @@ static void deliver(napi_env env, napi_value callback, void *context, void *unus
     napi_close_handle_scope(env, scope);
     if (status != napi_ok) break; /* the exception surfaces when we return */
   }
-  if (env != NULL && !atomic_load(&drainer->stopped)) {
-    napi_call_threadsafe_function(drainer->call, NULL, napi_tsfn_nonblocking);
-  }
+  if (env != NULL) deliver_again(drainer);
 }
 
 static void finalize_call(napi_env env, void *data, void *hint) {
@@ -191,14 +209,13 @@ static void close_ring(void *context, struct ring *ring) {
   handle_release(handle);
 }
 
-/* Joins the thread and gives up ring and channels; true for the call that did it first. */
-static bool stop(struct drainer *drainer) {
+/* Joins the thread and gives up ring and channels. */
+static void stop(struct drainer *drainer) {
   bool first = !atomic_exchange(&drainer->stopped, true);
   drain_stop(drainer->drain);
   if (first) {
     for (uint32_t i = 0; i < drainer->channel_count; i++) handle_release(drainer->channels[i]);
   }
-  return first;
 }
 
 static void destroy_drainer(void *object) { drainer_unref(object); }
@@ -210,6 +227,8 @@ static void destroy_drainer(void *object) { drainer_unref(object); }
 static void on_env_cleanup(void *argument) {
   struct drainer *drainer = argument;
   stop(drainer);
+  /* The environment ends the function by itself; a stop from another thread must not touch it. */
+  disconnect(drainer, false);
   handle_close(HANDLE_DRAIN, drainer->handle);
 }
 
@@ -447,7 +466,8 @@ static napi_value stop_drain(napi_env env, napi_callback_info call) {
   struct drainer *drainer = util_handle(env, HANDLE_DRAIN, argv[0], &handle);
   if (drainer == NULL) return NULL;
   /* The handle stays valid, so that a second stop and a last status are no errors. */
-  if (stop(drainer)) napi_release_threadsafe_function(drainer->call, napi_tsfn_release);
+  stop(drainer);
+  disconnect(drainer, true);
   handle_release(handle);
   return util_undefined(env);
 }

@@ -267,9 +267,22 @@ static void destroy(void *cursor) {
   cursor_free(cursor);
 }
 
+/*
+ * On the cursor's thread. Its statements go now: another thread that is looking at the handle may
+ * drop the last reference, and must not be the one to enter this thread's connections.
+ */
+static void end_cursor(struct cursor *cursor, int64_t handle) {
+  cursor_end(cursor);
+  handle_close(HANDLE_CURSOR, handle);
+}
+
 /* The environment ends with the cursor still open. */
-static void abandon(void *handle) {
-  handle_close(HANDLE_CURSOR, (int64_t)(intptr_t)handle);
+static void abandon(void *argument) {
+  int64_t handle = (int64_t)(intptr_t)argument;
+  struct cursor *cursor = handle_acquire(HANDLE_CURSOR, handle);
+  if (cursor == NULL) return;
+  end_cursor(cursor, handle);
+  handle_release(handle);
 }
 
 static napi_value cursor_open_call(napi_env env, napi_callback_info info) {
@@ -351,9 +364,10 @@ static napi_value cursor_close_call(napi_env env, napi_callback_info info) {
   napi_value argument;
   int64_t handle;
   if (!util_args(env, info, 1, &argument, NULL)) return NULL;
-  if (own_cursor(env, argument, &handle) == NULL) return NULL;
+  struct cursor *cursor = own_cursor(env, argument, &handle);
+  if (cursor == NULL) return NULL;
   napi_remove_env_cleanup_hook(env, abandon, (void *)(intptr_t)handle);
-  handle_close(HANDLE_CURSOR, handle);
+  end_cursor(cursor, handle);
   handle_release(handle);
   return util_undefined(env);
 }

@@ -1,5 +1,6 @@
 /* System: peerCredentials, sendDatagram, watchReadable, lockFile, clocks, probeSyscall. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,7 @@ static napi_value send_datagram(napi_env env, napi_callback_info call) {
 
 struct watch {
   uv_poll_t poll;
+  int fd;
   napi_env env;
   napi_ref callback, receiver;
   napi_async_context context;
@@ -160,8 +162,10 @@ static void on_teardown(napi_async_cleanup_hook_handle handle, void *data) {
   watch_close(watch);
 }
 
+/* Priority data as well: without it libuv takes what /dev/kmsg signals beside it for an error. */
+enum { WATCHED = UV_READABLE | UV_PRIORITIZED | UV_DISCONNECT };
+
 static void on_readable(uv_poll_t *poll, int status, int events) {
-  (void)status;
   (void)events;
   struct watch *watch = poll->data;
   napi_handle_scope scope;
@@ -174,10 +178,16 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
       napi_make_callback(env, watch->context, receiver, callback, 0, NULL, NULL) ==
           napi_pending_exception) {
     napi_value error;
-    napi_get_and_clear_last_exception(env, &error);
-    napi_fatal_exception(env, error);
+    if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
   }
   napi_close_handle_scope(env, scope);
+  /*
+   * libuv stops a handle whose descriptor has an error. The read has taken the error off it, so the
+   * watch goes on, unless the descriptor is gone (libuv aborts the process when it polls one).
+   */
+  if (status < 0 && !watch->closing && fcntl(watch->fd, F_GETFD) != -1) {
+    uv_poll_start(&watch->poll, WATCHED, on_readable);
+  }
 }
 
 static napi_value stop_watch(napi_env env, napi_callback_info call) {
@@ -212,6 +222,7 @@ static napi_value watch_readable(napi_env env, napi_callback_info call) {
     free(watch);
     return util_throw_errno(env, -error, "descriptor %d cannot be watched", fd);
   }
+  watch->fd = fd;
   watch->env = env;
   watch->references = 2;
   watch->poll.data = watch;
@@ -222,7 +233,7 @@ static napi_value watch_readable(napi_env env, napi_callback_info call) {
   napi_add_async_cleanup_hook(env, on_teardown, watch, &watch->cleanup);
   napi_create_function(env, "stop", NAPI_AUTO_LENGTH, stop_watch, watch, &stop);
   napi_add_finalizer(env, stop, watch, stop_collected, NULL, NULL);
-  error = uv_poll_start(&watch->poll, UV_READABLE | UV_DISCONNECT, on_readable);
+  error = uv_poll_start(&watch->poll, WATCHED, on_readable);
   if (error != 0) {
     watch_close(watch);
     return util_throw_errno(env, -error, "descriptor %d cannot be watched", fd);

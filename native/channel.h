@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kmes_format.h"
 #include "watermark.h"
 
 struct channel;
@@ -47,6 +48,8 @@ struct segment_run {
   uint64_t first, last;
   bool has_previous, has_revealing;
   uint64_t previous_ts, revealing_ts;
+  enum gap_cause cause;  /* of a gap, as detected_at */
+  uint64_t detected_at;
 };
 
 struct channel_status {

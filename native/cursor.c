@@ -90,6 +90,11 @@ static void finalize_all(struct cursor *cursor) {
   cursor->heap_count = 0;
 }
 
+void cursor_end(struct cursor *cursor) {
+  finalize_all(cursor);
+  if (cursor->error == SQLITE_OK) cursor->error = SQLITE_MISUSE;
+}
+
 void cursor_free(struct cursor *cursor) {
   if (cursor == NULL) return;
   finalize_all(cursor);

@@ -43,6 +43,9 @@ struct cursor_chunk {
 
 /* NULL when memory is short; the options' blocks are freed in that case too. */
 struct cursor *cursor_new(const struct cursor_options *options);
+/* On the cursor's own thread: finalises its statements; every later fetch fails. Safe twice. */
+void cursor_end(struct cursor *cursor);
+/* Ends it, if that is still due, and frees it; any thread once it has ended. */
 void cursor_free(struct cursor *cursor);
 
 /* Whether the calling thread is the one that made the cursor. */

@@ -226,6 +226,18 @@ static uint64_t drain_limit(struct drain *drain) {
   return limit;
 }
 
+/*
+ * A channel was closed: nothing can be handed over any more. Whoever asks for a finish is still
+ * owed an answer, so the thread waits for its end here.
+ */
+static void park(struct drain *drain) {
+  pthread_mutex_lock(&drain->lock);
+  while (__atomic_load_n(&drain->control, __ATOMIC_ACQUIRE) == 0) {
+    pthread_cond_wait(&drain->changed, &drain->lock);
+  }
+  pthread_mutex_unlock(&drain->lock);
+}
+
 static void *drain_main(void *argument) {
   struct drain *drain = argument;
   int polls = 0;
@@ -236,7 +248,7 @@ static void *drain_main(void *argument) {
     bool moved = false;
     uint64_t limit = drain_limit(drain);
     enum cycle cycle = run_cycle(drain, limit, &moved);
-    if (cycle == CYCLE_STOPPED) return NULL;
+    if (cycle == CYCLE_STOPPED) break;
     if (moved) {
       polls = POLLS;
       drain->idle_timeouts = 0;
@@ -244,10 +256,7 @@ static void *drain_main(void *argument) {
     }
     if (cycle == CYCLE_EMPTY && limit != UINT64_MAX) break;
     if (ring_changed(drain)) {
-      if (!follow_generation(drain)) {
-        if (controlled(drain, CONTROL_FINISH)) break;
-        return NULL;
-      }
+      if (!follow_generation(drain)) break;
       continue;
     }
     if (cycle == CYCLE_EMPTY) {
@@ -255,6 +264,7 @@ static void *drain_main(void *argument) {
       rest(drain, &polls);
     }
   }
+  park(drain);
   if (!controlled(drain, CONTROL_STOP)) {
     report(drain, &(struct drain_report){.kind = DRAIN_FINISHED,
                                          .first = drain->pump.sequence.last});

@@ -150,7 +150,8 @@ int ring_map_kernel(uint32_t cpu, struct ring **out, const char **reason) {
     }
     close((int)fd);
   }
-  return EINVAL;
+  /* Not EINVAL, which means that there is no such CPU: half a machine would go unread unnoticed. */
+  return EPROTO;
 }
 
 void ring_unmap(struct ring *ring) {

@@ -34,7 +34,10 @@ enum { KMES_ATTACH_SYSCALL = 1091 };
  */
 int ring_map_file(const char *path, struct ring **out, const char **reason);
 
-/* The real kmes_attach; retries when the capacity changes between attach and mmap. */
+/*
+ * The real kmes_attach; retries when the capacity changes between attach and mmap. Its errno, so
+ * EINVAL only for a CPU that does not exist (KMES-89); EPROTO for a mapping that is no ring.
+ */
 int ring_map_kernel(uint32_t cpu, struct ring **out, const char **reason);
 
 /* Unmaps, then closes. */

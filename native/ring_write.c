@@ -45,6 +45,22 @@ static void retire(struct ring_file *file) {
 }
 
 /*
+ * A batch larger than the ring moves the tail beyond the published write position until it is
+ * published; a producer that dies in between leaves it there. Readers may have followed the tail,
+ * so it never goes back: the position is published up to it, and the ring is empty. Positions
+ * farther apart than the capacity come from no producer; everything between them is given up.
+ */
+static void repair_positions(struct ring_file *file) {
+  uint64_t write = ring_load(file->base, RING_WRITE_POS);
+  uint64_t tail = ring_load(file->base, RING_TAIL_POS);
+  if (tail > write) {
+    store(file->base, RING_WRITE_POS, tail);
+  } else if (write - tail > file->capacity) {
+    store(file->base, RING_TAIL_POS, write);
+  }
+}
+
+/*
  * A producer died in its write phase. Unpublished bytes do no harm, because write_pos did not
  * move; but it may have died inside a resize, after the rename and before retiring the old ring.
  */
@@ -66,7 +82,11 @@ static int lock_ring(struct producer *producer) {
     } else if (error != 0) {
       return error;
     }
-    if (!__atomic_load_n(&ring_file_state(&producer->file)->retired, __ATOMIC_ACQUIRE)) return 0;
+    if (!__atomic_load_n(&ring_file_state(&producer->file)->retired, __ATOMIC_ACQUIRE)) {
+      /* Every time, not only after a death the lock noticed: the file may be a copy. */
+      repair_positions(&producer->file);
+      return 0;
+    }
     pthread_mutex_unlock(lock);
     struct ring_file fresh;
     const char *reason;
@@ -263,7 +283,17 @@ int producer_create(const char *path, uint16_t cpu, uint64_t capacity, struct pr
 int producer_open(const char *path, struct producer **out, const char **reason) {
   struct ring_file file;
   int error = ring_file_open(path, &file, reason);
-  return error != 0 ? error : wrap(path, &file, out);
+  if (error == 0) error = wrap(path, &file, out);
+  if (error != 0) return error;
+  /* Readers get a ring in order before the first event of this producer. */
+  error = lock_ring(*out);
+  if (error == 0) {
+    unlock_ring(*out);
+  } else {
+    producer_close(*out);
+    *out = NULL;
+  }
+  return error;
 }
 
 void producer_close(struct producer *producer) {

@@ -162,6 +162,8 @@ static bool walk_entry(struct walk *walk, const struct channel *channel, const u
       run->previous_ts = read_u64(entry + GAP_PREVIOUS_TS);
       run->has_revealing = (flags & GAP_HAS_REVEALING) != 0;
       run->revealing_ts = read_u64(entry + GAP_REVEALING_TS);
+      run->cause = (enum gap_cause)read_u32(entry + GAP_CAUSE);
+      run->detected_at = read_u64(entry + GAP_DETECTED_AT);
     }
     cpu->open_run = gap ? -1 : walk->run_count;
     walk->run_count++;

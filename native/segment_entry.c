@@ -2,7 +2,10 @@
 
 #include "kmes_format.h"
 
-static const char *const causes[] = {[GAP_RING_LOSS] = "ring_loss", [GAP_RESTART] = "restart"};
+const char *gap_cause_name(uint32_t cause) {
+  static const char *const names[] = {[GAP_RING_LOSS] = "ring_loss", [GAP_RESTART] = "restart"};
+  return names[cause];
+}
 
 static const char *read_gap(const uint8_t *p, size_t size) {
   if (size != GAP_ENTRY_BYTES) return "gap entry of wrong size";
@@ -46,7 +49,7 @@ void segment_gap_payload(const struct segment_entry *entry, struct msgpack_write
   uint16_t flags = read_u16(p + GAP_FLAGS);
   uint64_t first = read_u64(p + GAP_FIRST);
   uint64_t last = read_u64(p + GAP_LAST);
-  const char *cause = causes[read_u32(p + GAP_CAUSE)];
+  const char *cause = gap_cause_name(read_u32(p + GAP_CAUSE));
   msgpack_write_map(writer, 7);
   write_key(writer, "cpu_id");
   msgpack_write_uint(writer, read_u16(p + GAP_CPU));

@@ -28,6 +28,9 @@ struct segment_entry {
  */
 const char *segment_entry_read(struct segment_entry *entry, const uint8_t *p, const uint8_t *end);
 
+/* The `cause` of a gap record (STO-8), for a value of enum gap_cause. */
+const char *gap_cause_name(uint32_t cause);
+
 /* Appends the payload of the synthetic.gap record of a gap entry (STO-8). */
 void segment_gap_payload(const struct segment_entry *entry, struct msgpack_writer *writer);
 

@@ -5,9 +5,8 @@ import { join } from 'node:path';
 
 const root = new URL('..', import.meta.url).pathname;
 const ID = /\b(?:KMES|ING|STO|IDX|RET|BOOT|LOG|MET|ROL|QL|QX|STR|WIRE|ACL|LIFE|FAIL|CFG|ADV|HOST)-\d+\b/g;
-/** A test title: the text right after `test(`, or a string with ids in a C test. */
-const TS_TITLE = /\b(?:test|it)\(\s*(['"`])((?:\\.|(?!\1).)*)\1/gs;
-const C_TITLE = /"((?:\\.|[^"\\])*\[[A-Z]+-\d+[^"]*)"/g;
+/** A test title: a string that begins with ids in square brackets, whatever function it is given to. */
+const TITLE = /(['"`])(\[[A-Z]+-\d+(?:\\.|(?!\1)[^\n])*)\1/g;
 
 function filesBelow(folder, ending) {
   return readdirSync(join(root, folder), { recursive: true })
@@ -31,10 +30,10 @@ const note = (file, title) => {
   for (const id of idsIn(title)) tests.set(id, (tests.get(id) ?? new Set()).add(file));
 };
 for (const file of filesBelow('test', '.test.ts')) {
-  for (const [, , title] of readFileSync(join(root, file), 'utf8').matchAll(TS_TITLE)) note(file, title);
+  for (const [, , title] of readFileSync(join(root, file), 'utf8').matchAll(TITLE)) note(file, title);
 }
 for (const file of filesBelow('native/test', '.c')) {
-  for (const [, title] of readFileSync(join(root, file), 'utf8').matchAll(C_TITLE)) note(file, title);
+  for (const [, , title] of readFileSync(join(root, file), 'utf8').matchAll(TITLE)) note(file, title);
 }
 
 const byPrefix = new Map();

@@ -27,7 +27,10 @@ function guardText(guard) {
   if (guard === undefined) return '';
   if (typeof guard === 'string') return ` [${guard}]`;
   if (typeof guard === 'function') {
-    return ` [${guard.toString().replace(/^\s*\(.*?\)\s*=>\s*/s, '').replaceAll("'", '')}]`;
+    return ` [${guard
+      .toString()
+      .replace(/^\s*\(.*?\)\s*=>\s*/s, '')
+      .replaceAll("'", '')}]`;
   }
   return ` [${guard.type}]`;
 }
@@ -103,8 +106,7 @@ function drawInside(node, chart, indent) {
   }
   if (anywhere.has(node)) lines.push(`${pad}state "(any state of ${node.key})" as ${idOf(node)}_any`);
   for (const [arrow, texts] of arrows.get(node) ?? []) lines.push(`${pad}${arrow} : ${texts.join(', ')}`);
-  for (const child of children)
-    if (child.type === 'final') lines.push(`${pad}${idOf(child)} --> [*]`);
+  for (const child of children) if (child.type === 'final') lines.push(`${pad}${idOf(child)} --> [*]`);
   return lines;
 }
 
@@ -117,14 +119,17 @@ function drawState(node, chart, indent) {
   return [`${head} {`, ...drawInside(node, chart, indent + 1), `${pad}}`];
 }
 
-function draw(machine) {
-  const { root } = machine;
+/**
+ * One chart, or one per region where the regions of a machine run side by side: Mermaid cannot lay out
+ * arrows to composite states inside a region of a chart.
+ */
+function draw({ root }) {
   const chart = arrowsOf(root);
-  const body =
-    root.type === 'parallel'
-      ? [`  state "${root.key}" as ${root.key}_all {`, ...drawInside(root, chart, 2), '  }']
-      : drawInside(root, chart, 1);
-  return ['```mermaid', 'stateDiagram-v2', ...body, '```'].join('\n');
+  const regions = root.type === 'parallel' ? Object.values(root.states) : [root];
+  return regions.map((region) => {
+    const body = region === root ? drawInside(root, chart, 1) : drawState(region, chart, 1);
+    return ['```mermaid', 'stateDiagram-v2', ...body, '```'].join('\n');
+  });
 }
 
 /** What the chart has no room for: meaning, tags, and events that change no state. */
@@ -151,7 +156,8 @@ async function page() {
     sections.push(
       `## ${file}`,
       `${about} Source: [machines/${file}.ts](../machines/${file}.ts).`,
-      draw(machine),
+      ...(machine.root.type === 'parallel' ? ['Its regions run in parallel, one chart each.'] : []),
+      ...draw(machine),
       ...(delays.length > 0 ? [`Delays: ${delays.map((delay) => `\`${delay}\``).join(', ')}.`] : []),
       tableOf(machine),
     );
@@ -163,4 +169,8 @@ async function page() {
   ].join('\n\n')}\n`;
 }
 
-process.exitCode = writeOrCheck(new URL('../docs/machines.md', import.meta.url), await page(), 'draw-machines');
+process.exitCode = writeOrCheck(
+  new URL('../docs/machines.md', import.meta.url),
+  await page(),
+  'draw-machines',
+);

@@ -21,7 +21,8 @@ export function writeOrCheck(target, text, script) {
   const lines = text.split('\n');
   const foundLines = found?.split('\n') ?? [];
   const at = lines.findIndex((line, index) => line !== foundLines[index]);
-  const where = found === null ? 'does not exist' : `differs from line ${(at < 0 ? lines.length : at) + 1} on`;
+  const where =
+    found === null ? 'does not exist' : `differs from line ${(at < 0 ? lines.length : at) + 1} on`;
   console.error(`${file} is out of date (it ${where}); run: node scripts/${script}.mjs`);
   return 1;
 }

@@ -19,13 +19,16 @@ function namesInUse() {
     .map((name) => readFileSync(join(actors, name), 'utf8'))
     .join('\n')
     .replace(/\/\*.*?\*\/|\/\/[^\n]*|'(?:\\.|[^'\\\n])*'/gs, '');
-  return new Set(SETTING_NAMES.filter((name) => new RegExp(`\\.${name}\\b|[{,]\\s*${name}\\s*[,}]`).test(code)));
+  return new Set(
+    SETTING_NAMES.filter((name) => new RegExp(`\\.${name}\\b|[{,]\\s*${name}\\s*[,}]`).test(code)),
+  );
 }
 
 function defaultOf(setting) {
   if (setting.required) return 'none, required';
   if (setting.default === null) return 'absent';
-  if (Array.isArray(setting.default)) return setting.default.length === 0 ? 'none' : setting.default.join(', ');
+  if (Array.isArray(setting.default))
+    return setting.default.length === 0 ? 'none' : setting.default.join(', ');
   return String(setting.default);
 }
 
@@ -69,4 +72,8 @@ const page = [
   table(SETTING_NAMES.filter((name) => !used.has(name))),
 ].join('\n\n');
 
-process.exitCode = writeOrCheck(new URL('../docs/configuration.md', import.meta.url), `${page}\n`, 'list-settings');
+process.exitCode = writeOrCheck(
+  new URL('../docs/configuration.md', import.meta.url),
+  `${page}\n`,
+  'list-settings',
+);

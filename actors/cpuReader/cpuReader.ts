@@ -2,7 +2,7 @@
  * The ring reader actor: gives the machine its native drain thread and its streams to the writers.
  * All readers share one thread (worker.ts); the reading itself is a native thread per ring (ING-8).
  */
-import { type Observable, Subject } from 'rxjs';
+import { type Observable, Subject } from '../rx.js';
 import { type ActorRefFrom, createActor, fromCallback, fromPromise } from 'xstate';
 import {
   type CpuReaderEvent,

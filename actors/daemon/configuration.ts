@@ -2,7 +2,7 @@
  * The daemon's configuration (phase 1, and every change after it): reads the settings below
  * `Machine\System\eventd`, watches them, and keeps what is in force when the registry is gone (FAIL-25).
  */
-import { type Observable, Subject } from 'rxjs';
+import { type Observable, Subject } from '../rx.js';
 import {
   type AppliedChange,
   applyChange,

@@ -3,7 +3,7 @@
  * the channels between them, and what happens when one of them fails.
  */
 import { MessageChannel } from 'node:worker_threads';
-import { filter, firstValueFrom, type Observable, Subject, take } from 'rxjs';
+import { filter, firstValueFrom, type Observable, Subject, take } from '../rx.js';
 import type { CommitFailure, WriterLimits } from '../../machines/shardWriter.js';
 import type { KmesSource } from '../../src/host/kmes.js';
 import { type ChannelHandle, native, type RingInfo } from '../../src/native/addon.js';

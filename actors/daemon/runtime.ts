@@ -3,7 +3,7 @@
  * resources they open. The machine decides the order; this class knows how.
  */
 import { readFileSync } from 'node:fs';
-import type { Subscription } from 'rxjs';
+import type { Subscription } from '../rx.js';
 import type { AnyActorRef } from 'xstate';
 import type { WriterLimits } from '../../machines/shardWriter.js';
 import { type BootId, readBootId } from '../../src/host/bootId.js';
@@ -48,7 +48,7 @@ export class DaemonRuntime {
   readonly #log: DaemonLog;
   readonly #notifier: Notifier;
   readonly #environment = { ...process.env };
-  readonly #feed = new InspectionFeed('main', (message) => this.#inspector?.publish(message));
+  readonly #feed = new InspectionFeed('main', (message) => this.#inspect(message));
   readonly #subscriptions: Subscription[] = [];
   #configuration: Configuration | null = null;
   #kmes: KmesSource;
@@ -61,6 +61,7 @@ export class DaemonRuntime {
   #pipeline: EventPipeline | null = null;
   #watchdog: NodeJS.Timeout | null = null;
   #lastSequences = new Map<number, bigint>();
+  #daemonSession = '';
   /** What the daemon tells its machine about: the threads' ends and registry changes. */
   onThreadFailed: (thread: string, message: string) => void = () => undefined;
   onConfigurationChanged: () => void = () => undefined;
@@ -72,9 +73,17 @@ export class DaemonRuntime {
     this.#notifier = Notifier.fromEnvironment(process.env, native.sendDatagram, options.log);
   }
 
-  /** Shows the daemon's own actor on the debug socket. */
+  /** Shows the daemon's own actor on the debug socket; every other actor appears below it. */
   watch(actor: AnyActorRef): void {
+    this.#daemonSession = this.#feed.session(actor);
     this.#feed.watch(actor);
+  }
+
+  #inspect(message: InspectionMessage): void {
+    if (this.#inspector === null) return;
+    const isOrphan = message.type === '@xstate.actor' && message.parentId === undefined;
+    const adopted = isOrphan && message.sessionId !== this.#daemonSession;
+    this.#inspector.publish(adopted ? { ...message, parentId: this.#daemonSession } : message);
   }
 
   /** Seconds the whole shutdown may take: one less than peinit waits (LIFE-210, HOST-18). */
@@ -199,8 +208,8 @@ export class DaemonRuntime {
         resumePoints: new Map(this.#rings.map(({ cpu }) => [cpu, (cpus.get(cpu) ?? NOTHING_SEEN).sequence])),
       }),
     );
-    this.#queries?.accept();
     this.#notifier.ready('storing events');
+    this.#queries?.accept();
     this.#startWatchdog();
     this.#log.info('ready', {
       rings: this.#rings.length,
@@ -324,7 +333,7 @@ export class DaemonRuntime {
         this.onThreadFailed(report.thread, report.message);
         break;
       case 'inspection':
-        this.#inspector?.publish(report.message as InspectionMessage);
+        this.#inspect(report.message as InspectionMessage);
         break;
       case 'commit':
         break;

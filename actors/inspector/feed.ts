@@ -84,7 +84,7 @@ export class InspectionFeed {
           event: plain(event.event),
           ...(event.sourceRef === undefined
             ? {}
-            : { sourceId: this.#session(event.sourceRef as AnyActorRef) }),
+            : { sourceId: this.session(event.sourceRef as AnyActorRef) }),
         });
         break;
       case '@xstate.snapshot':
@@ -104,7 +104,7 @@ export class InspectionFeed {
     this.send({
       ...this.#base('@xstate.actor', actor),
       name: actor.id,
-      ...(parent === undefined ? {} : { parentId: this.#session(parent) }),
+      ...(parent === undefined ? {} : { parentId: this.session(parent) }),
       definition: definitionOf(actor),
       snapshot: snapshotOf(snapshot),
     });
@@ -112,7 +112,8 @@ export class InspectionFeed {
       if (child !== undefined) this.#announce(child);
   }
 
-  #session(actor: AnyActorRef): string {
+  /** The actor's session id, unique in the process. */
+  session(actor: AnyActorRef): string {
     return `${this.thread}/${actor.sessionId}`;
   }
 
@@ -121,8 +122,8 @@ export class InspectionFeed {
     while (root._parent !== undefined) root = root._parent;
     return {
       type,
-      sessionId: this.#session(actor),
-      rootId: this.#session(root),
+      sessionId: this.session(actor),
+      rootId: this.session(root),
       createdAt: String(Date.now()),
       id: null,
       _version: VOCABULARY_VERSION,

@@ -83,7 +83,7 @@ export class QueryService {
   #stopping: Promise<void> | null = null;
 
   /**
-   * Binds the socket and starts the workers; clients may connect and wait. `accept` begins to serve.
+   * Binds the socket; clients may connect and wait. `accept` begins to serve.
    * @throws QuerySocketError when the socket cannot be had
    */
   static async start(options: QueryServiceOptions): Promise<QueryService> {
@@ -128,8 +128,9 @@ export class QueryService {
     };
   }
 
-  /** Begins to serve, those first who waited (LIFE-137). Safe twice. */
+  /** Starts the workers and begins to serve, those first who waited (LIFE-137). Safe twice. */
   accept(): void {
+    this.#workers.start();
     const held = this.#held ?? [];
     this.#held = null;
     for (const socket of held) this.#serve(socket);

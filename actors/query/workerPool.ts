@@ -85,6 +85,7 @@ export class QueryWorkerPool {
   readonly #options: QueryWorkerPoolOptions;
   readonly #seats: Seat[] = [];
   #nextId = 1;
+  #started = false;
   #stopping: Promise<void> | null = null;
 
   constructor(options: QueryWorkerPoolOptions) {
@@ -101,8 +102,14 @@ export class QueryWorkerPool {
         unsent: [],
       };
       this.#seats.push(seat);
-      this.#startWorker(seat);
     }
+  }
+
+  /** Starts the threads; queries run before wait for them. Safe twice. */
+  start(): void {
+    if (this.#started || this.#stopping !== null) return;
+    this.#started = true;
+    for (const seat of this.#seats) this.#startWorker(seat);
   }
 
   /**

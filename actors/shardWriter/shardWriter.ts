@@ -2,8 +2,8 @@
  * The shard writer actor: gives the machine its transactions and turns what it does into messages.
  * Runs in the shard's own thread (worker.ts), or in a test's.
  */
-import { merge, type Observable, Subject, type Subscription } from 'rxjs';
-import { type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import { merge, type Observable, Subject, type Subscription } from '../rx.js';
+import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
 import { type ChannelHandle, native } from '../../src/native/addon.js';
 import { CommitError, ShardCommitter, type ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
@@ -18,6 +18,10 @@ export interface ShardWriterOptions extends ShardCommitterOptions {
   /** Commands of the daemon. */
   readonly commands$: Observable<ToWriter>;
   readonly inspect?: (event: InspectionEvent) => void;
+  /** Runs linger and retry; the real time when absent. */
+  readonly clock?: NonNullable<ActorOptions<typeof shardWriterMachine>['clock']>;
+  /** Awaited before each deed: a test holds the actor in a state with it. The daemon leaves it out. */
+  readonly pace?: (deed: 'open' | 'commit' | 'close') => Promise<void>;
 }
 
 export interface ShardWriter {
@@ -38,6 +42,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
   const machine = shardWriterMachine.provide({
     actors: {
       open: fromPromise(async () => {
+        if (options.pace !== undefined) await options.pace('open');
         try {
           committer = new ShardCommitter(options);
           for (const { event } of waiting.splice(0)) committer.queue(event);
@@ -46,6 +51,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
         }
       }),
       commit: fromPromise(async ({ input }) => {
+        if (options.pace !== undefined) await options.pace('commit');
         if (committer === null) throw failureOf(new Error(`shard ${shard} is not open`));
         try {
           const result = committer.commit(input.limits);
@@ -56,6 +62,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
         }
       }),
       close: fromPromise(async () => {
+        if (options.pace !== undefined) await options.pace('close');
         committer?.close();
         committer = null;
       }),
@@ -80,6 +87,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
     systemId: `writer-${shard}`,
     input: { shard, limits: options.limits },
     ...(options.inspect === undefined ? {} : { inspect: options.inspect }),
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
   actor.subscribe({
     complete: () => {

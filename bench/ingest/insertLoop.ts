@@ -17,7 +17,17 @@ export async function buildInsertLoop(): Promise<string> {
   mkdirSync(OUT, { recursive: true });
   const library = await sqliteLibrary();
   const program = join(OUT, `insert_loop-${digest(SOURCE)}`);
-  await once(program, ['-std=gnu11', '-O3', '-D_GNU_SOURCE', `-I${HEADERS}`, SOURCE, library, '-lpthread', '-lm', '-ldl']);
+  await once(program, [
+    '-std=gnu11',
+    '-O3',
+    '-D_GNU_SOURCE',
+    `-I${HEADERS}`,
+    SOURCE,
+    library,
+    '-lpthread',
+    '-lm',
+    '-ldl',
+  ]);
   return program;
 }
 
@@ -28,7 +38,15 @@ async function sqliteLibrary(): Promise<string> {
   const definitions = join(SQLITE, 'deps/defines.gypi');
   const defines = [...readFileSync(definitions, 'utf8').matchAll(/^\s+'([A-Z0-9_]+(?:=[^']*)?)',$/gm)];
   const object = join(OUT, `sqlite3-${digest(definitions)}.o`);
-  await once(object, ['-std=c99', '-O3', '-w', '-DNDEBUG', ...defines.map(([, define]) => `-D${define}`), '-c', join(HEADERS, 'sqlite3.c')]);
+  await once(object, [
+    '-std=c99',
+    '-O3',
+    '-w',
+    '-DNDEBUG',
+    ...defines.map(([, define]) => `-D${define}`),
+    '-c',
+    join(HEADERS, 'sqlite3.c'),
+  ]);
   return object;
 }
 

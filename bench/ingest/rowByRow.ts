@@ -1,7 +1,7 @@
 /** The usual way in Node: one bound INSERT per event through better-sqlite3. */
 import { readFileSync } from 'node:fs';
-import { CHECKPOINT_BYTES, ROW_OVERHEAD } from '../../src/stores/shardCommitter.js';
 import { openShardWriter } from '../../src/stores/shard.js';
+import { CHECKPOINT_BYTES, ROW_OVERHEAD } from '../../src/stores/shardCommitter.js';
 import { BATCH, BOOT_ID } from './workload.js';
 
 const RING_DATA_OFFSET = 8192;

@@ -3,7 +3,7 @@ import { EventPipeline } from '../../actors/daemon/eventPipeline.js';
 import { attachAllRings, type KmesSource } from '../../src/host/kmes.js';
 import { native } from '../../src/native/addon.js';
 import { openEventStore } from '../../src/stores/eventStore.js';
-import { BOOT_ID, EVENT_BYTES, type Emitted, emitEvents, LIMITS } from './workload.js';
+import { BOOT_ID, type Emitted, EVENT_BYTES, emitEvents, LIMITS } from './workload.js';
 
 export interface WholeWayOptions {
   readonly directory: string;
@@ -50,7 +50,10 @@ export async function storeTheWholeWay(options: WholeWayOptions): Promise<WholeW
   let lastCommit = 0;
   let peakBytes = 0;
   const failures: string[] = [];
+  let emitting = true;
   const sample = () => {
+    // A drain thread closes its ring when it has finished.
+    if (!emitting) return;
     const written = rings.reduce((sum, { ring }) => sum + Number(native.ringStatus(ring).writePos), 0);
     peakBytes = Math.max(peakBytes, written - stored * EVENT_BYTES);
   };
@@ -68,6 +71,7 @@ export async function storeTheWholeWay(options: WholeWayOptions): Promise<WholeW
   const sampler = setInterval(sample, SAMPLE_MS);
   const started = performance.now();
   const emitted = await emitEvents({ directory: ringDirectory, rings: count, events, rate });
+  emitting = false;
   clearInterval(sampler);
   await pipeline.drainRings(DEADLINE_MS);
   await pipeline.commitAll(DEADLINE_MS);

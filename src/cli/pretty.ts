@@ -9,6 +9,8 @@
  * A row is taken for one of eventd's own (gap, startup, ...) only when its `sequence` and
  * `origin_class` are present and nil: userspace may emit any type, `synthetic.gap` included.
  */
+
+import { EVENT_COLUMNS } from '../stores/eventColumns.js';
 import type { EventRecord } from '../wire/client.js';
 import { MsgpackExt, type MsgpackValue } from '../wire/msgpackReader.js';
 import { base64 } from './jsonl.js';
@@ -17,17 +19,7 @@ import { jsonString, type Paint, type Style, visible } from './terminal.js';
 type Fields = ReadonlyMap<string, MsgpackValue>;
 
 /** Columns that an event line shows in its own places, or leaves to the other formats. */
-const HEADER: ReadonlySet<string> = new Set([
-  'timestamp',
-  'cpu_id',
-  'sequence',
-  'origin_class',
-  'event_type',
-  'effective_token_guid',
-  'true_token_guid',
-  'process_guid',
-  'boot_id',
-]);
+const HEADER: ReadonlySet<string> = new Set(EVENT_COLUMNS);
 
 /** A column grows with what it shows, up to here. */
 const MAX_TYPE_WIDTH = 40;

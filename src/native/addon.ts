@@ -70,6 +70,10 @@ export interface SegmentRun {
   readonly previousTimestamp: bigint | null;
   /** For gaps: header timestamp of the revealing event. Null for event runs. */
   readonly revealingTimestamp: bigint | null;
+  /** For gaps: CLOCK_REALTIME ns of the detection. Null for event runs. */
+  readonly detectedAt: bigint | null;
+  /** For gaps: why the numbers are missing (STO-8). Null for event runs. */
+  readonly cause: 'ring_loss' | 'restart' | null;
 }
 
 /** Values of STO-15 that hold once the segment's transaction is committed. */
@@ -189,18 +193,8 @@ export interface PeerCredentials {
   readonly groups: readonly number[];
 }
 
-/** Header columns in the order a cursor expects and a record shows them. */
-export const EVENT_COLUMNS = [
-  'timestamp',
-  'cpu_id',
-  'sequence',
-  'origin_class',
-  'event_type',
-  'effective_token_guid',
-  'true_token_guid',
-  'process_guid',
-  'boot_id',
-] as const;
+/** Header columns in the order a cursor expects them. */
+export { EVENT_COLUMNS } from '../stores/eventColumns.js';
 
 export interface NativeAddon {
   // Rings, consumer side (KMES-86..101, KMES-117..141).
@@ -283,7 +277,10 @@ export interface NativeAddon {
   notifyListen(path: string): number;
   /** The next waiting message and the kernel-attested pid of its sender; null when none waits. Never blocks. */
   notifyReceive(fd: number): { readonly pid: number; readonly data: Uint8Array } | null;
-  /** Calls back on this thread whenever the descriptor is readable, until the returned function is called. */
+  /**
+   * Calls back on this thread whenever the descriptor is readable, has priority data, was hung up or
+   * has an error for the next read to tell, until the returned function is called.
+   */
   watchReadable(fd: number, callback: () => void): () => void;
   /** Subscribes to process starts and exits (netlink); a descriptor to watch. EPERM where the kernel refuses. */
   processConnectorOpen(): number;

@@ -2,7 +2,7 @@
  * Turns a parsed EVENTS query into what is left to do once the clock is read: literals become
  * values, names become columns or payload paths.
  */
-import type { EVENT_COLUMNS } from '../native/addon.js';
+import { EVENT_COLUMNS, type EventColumn } from '../stores/eventColumns.js';
 import type {
   CompareOperator,
   Condition,
@@ -15,21 +15,6 @@ import type {
 } from './ast.js';
 import { QueryError } from './errors.js';
 import { MAX_TIME, resolveTime } from './time.js';
-
-/** Header columns in the order of the cursor contract; repeated so that planning needs no addon. */
-export const COLUMNS: typeof EVENT_COLUMNS = [
-  'timestamp',
-  'cpu_id',
-  'sequence',
-  'origin_class',
-  'event_type',
-  'effective_token_guid',
-  'true_token_guid',
-  'process_guid',
-  'boot_id',
-];
-
-export type EventColumn = (typeof EVENT_COLUMNS)[number];
 
 /** How a column is stored. Nullable ones fall back to the payload key of the same name (QL-45). */
 const STORAGE: Readonly<
@@ -154,7 +139,7 @@ export function planEvents(query: EventsQuery, now: bigint): EventsPlan {
 
 /** Resolves a name to its column or payload path (QL-41); `id` and `payload` are no columns. */
 export function planField(field: Pick<FieldRef, 'name' | 'path'>): PlanField {
-  const column = COLUMNS.find((name) => name === field.name);
+  const column = EVENT_COLUMNS.find((name) => name === field.name);
   if (column === undefined) return { kind: 'payload', name: field.name, path: field.path };
   return { kind: 'column', name: column, ...STORAGE[column] };
 }

@@ -1,6 +1,7 @@
 /** Translates a planned EVENTS query into the SELECT that one shard runs (QX-10). */
 import type { CursorField, CursorOptions, CursorPart } from '../native/addon.js';
-import { COLUMNS, type EventsPlan, type PlanCondition, type PlanField } from './plan.js';
+import { EVENT_COLUMNS } from '../stores/eventColumns.js';
+import type { EventsPlan, PlanCondition, PlanField } from './plan.js';
 import { Fragment, joinBalanced, opaque, sql } from './sqlFragment.js';
 import { fieldExpression, translatePattern, translatePredicate } from './sqlPredicate.js';
 
@@ -20,7 +21,7 @@ export function translateEvents(plan: EventsPlan): ShardQuery {
   const keys = sortKeys(plan);
   const selected = [
     ...keys.map((key, index) => `${fieldExpression(key.field)} AS k${index}`),
-    ...COLUMNS,
+    ...EVENT_COLUMNS,
     'payload',
   ].join(', ');
   // BINARY, whatever a column is declared as: sorting tells case apart (QL-71).
@@ -96,5 +97,5 @@ function limit(plan: EventsPlan): Fragment {
 
 function cursorField(field: PlanField): CursorField {
   if (field.kind === 'payload') return { name: field.name, column: -1, path: field.path };
-  return { name: field.name, column: COLUMNS.indexOf(field.name), path: [field.name] };
+  return { name: field.name, column: EVENT_COLUMNS.indexOf(field.name), path: [field.name] };
 }

@@ -167,13 +167,13 @@ export class ShardCommitter {
     const { bootId, unordered } = this.#options;
     this.#watermarks.claim();
     for (const run of owed) {
-      const gap = gapEvent(native.realtimeNs(), {
+      const gap = gapEvent(run.detectedAt ?? native.realtimeNs(), {
         cpu: run.cpu,
         first: run.first,
         last: run.last,
         previousTimestamp: run.previousTimestamp,
         revealingTimestamp: run.revealingTimestamp,
-        cause: run.kind === 'events' ? 'commit_failure' : 'ring_loss',
+        cause: run.cause ?? 'commit_failure',
       });
       this.#insertSynthetic.run(bootId, gap.timestamp, gap.type, gap.payload);
       this.#watermarks.write(run.cpu, { last: run.last, settled: 0n });

@@ -3,6 +3,8 @@
  * must have before anything is written to it.
  */
 
+import { EVENT_COLUMNS } from './eventColumns.js';
+
 /** Schema version of event shards, log store, metric store and metadata database (CFG-90). */
 export const SCHEMA_VERSION = '1';
 
@@ -44,19 +46,7 @@ export const REQUIRED_OBJECTS: readonly { readonly type: 'table' | 'index'; read
 ];
 
 /** Columns the structure check wants on `events`, in any order. */
-export const EVENT_TABLE_COLUMNS: readonly string[] = [
-  'id',
-  'boot_id',
-  'timestamp',
-  'cpu_id',
-  'sequence',
-  'origin_class',
-  'event_type',
-  'effective_token_guid',
-  'true_token_guid',
-  'process_guid',
-  'payload',
-];
+export const EVENT_TABLE_COLUMNS: readonly string[] = ['id', ...EVENT_COLUMNS, 'payload'];
 
 /** Inserts a whole segment: one bind, one statement per batch. Parameters: boot id, segment handle. */
 export const INSERT_SEGMENT = `INSERT INTO events

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseGuid } from '../../src/host/guid.js';
-import { EVENT_COLUMNS } from '../../src/native/addon.js';
-import { COLUMNS } from '../../src/query/plan.js';
+
 import { payloadExpression } from '../../src/query/sqlPredicate.js';
 import { type Packed, packedMap } from '../fixtures/packed.js';
 import { type EventRecord, GUIDS } from '../fixtures/queryReference.js';
@@ -18,10 +17,6 @@ import {
   translate,
   types,
 } from '../fixtures/queryStore.js';
-
-test('[QL-41] the column list of the planner is the one of the cursor contract', () => {
-  assert.deepEqual([...COLUMNS], [...EVENT_COLUMNS]);
-});
 
 test('[QL-31, QL-20, QL-26, QL-30] the table of NULL and type mismatch, cell by cell', () => {
   const db = storeOf(

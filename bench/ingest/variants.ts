@@ -1,0 +1,126 @@
+/** The variants of the benchmark: what each runs, and what it has to leave in the store. */
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ringFileName } from '../../src/host/kmes.js';
+import { native } from '../../src/native/addon.js';
+import { openShardWriter, WRITER_PRAGMAS } from '../../src/stores/shard.js';
+import { CHECKPOINT_BYTES, ROW_OVERHEAD } from '../../src/stores/shardCommitter.js';
+import { shardFileName } from '../../src/stores/shardFiles.js';
+import { type Account, account } from './accounting.js';
+import { type Measured, measure } from './measure.js';
+import type { VariantResult, VariantTask } from './variant.js';
+import { BATCH, BOOT_ID, capacityFor, settleDisk } from './workload.js';
+
+export interface Bench {
+  /** For databases, on a disk. */
+  readonly dataDirectory: string;
+  /** For rings, in memory. */
+  readonly ringDirectory: string;
+  /** Holds `cpu-0000.ring` and `cpu-0001.ring`, filled with `events` events each. */
+  readonly filledDirectory: string;
+  readonly events: number;
+  /** The compiled C peer. */
+  readonly insertLoop: string;
+}
+
+/** One run of a variant. */
+export interface Sample {
+  readonly emitted: number;
+  readonly seconds: number;
+  readonly peakBytes: number;
+  /** See WholeWayResult; null where no ring was being filled meanwhile. */
+  readonly peakBacklog: number | null;
+  readonly commits: number | null;
+  readonly account: Account;
+}
+
+export interface WholeWayShape {
+  readonly rings: number;
+  readonly events: number;
+  readonly rate: number;
+  readonly capacity: number;
+}
+
+export async function runInsertLoop(bench: Bench): Promise<Sample> {
+  return inFreshDirectory(bench, async (directory) => {
+    const file = join(directory, shardFileName(0));
+    openShardWriter(file).close();
+    const numbers = [bench.events, BATCH, CHECKPOINT_BYTES, ROW_OVERHEAD].map(String);
+    const bootId = Buffer.from(BOOT_ID).toString('hex');
+    const args = [file, filledRing(bench, 0), ...numbers, bootId, ...WRITER_PRAGMAS];
+    return sampleOf(await measure<VariantResult>(bench.insertLoop, args), [file], bench.events);
+  });
+}
+
+export async function runRowByRow(bench: Bench): Promise<Sample> {
+  return inFreshDirectory(bench, async (directory) => {
+    const file = join(directory, shardFileName(0));
+    const ringFile = filledRing(bench, 0);
+    const measured = await perform({ kind: 'rowByRow', file, ringFile, events: bench.events });
+    return sampleOf(measured, [file], bench.events);
+  });
+}
+
+export async function runWriters(bench: Bench, writers: number): Promise<Sample> {
+  return inFreshDirectory(bench, async (directory) => {
+    const parts = Array.from({ length: writers }, (_, cpu) => ({
+      file: join(directory, shardFileName(cpu)),
+      ringFile: filledRing(bench, cpu),
+      cpu,
+      events: bench.events,
+    }));
+    const files = parts.map(({ file }) => file);
+    return sampleOf(await perform({ kind: 'writers', parts }), files, bench.events * writers);
+  });
+}
+
+export async function runWholeWay(bench: Bench, shape: WholeWayShape): Promise<Sample> {
+  return inFreshDirectory(bench, async (directory) => {
+    const ringDirectory = join(bench.ringDirectory, 'live');
+    mkdirSync(ringDirectory, { recursive: true });
+    try {
+      for (let cpu = 0; cpu < shape.rings; cpu++) {
+        const path = join(ringDirectory, ringFileName(cpu));
+        native.producerClose(native.producerCreate(path, cpu, shape.capacity));
+      }
+      const measured = await perform({ kind: 'wholeWay', options: { directory, ringDirectory, ...shape } });
+      const files = Array.from({ length: shape.rings }, (_, shard) => join(directory, shardFileName(shard)));
+      return sampleOf(measured, files, shape.events);
+    } finally {
+      rmSync(ringDirectory, { recursive: true });
+    }
+  });
+}
+
+/** A ring that holds a whole run, so that the load generator may go at its own speed. */
+export function burst(bench: Bench, rings: number): WholeWayShape {
+  return { rings, events: bench.events * rings, rate: 0, capacity: capacityFor(bench.events) };
+}
+
+function filledRing(bench: Bench, cpu: number): string {
+  return join(bench.filledDirectory, ringFileName(cpu));
+}
+
+function perform(task: VariantTask): Promise<Measured<VariantResult>> {
+  const entry = fileURLToPath(new URL('./variant.js', import.meta.url));
+  return measure<VariantResult>(process.execPath, [entry, JSON.stringify(task)]);
+}
+
+function sampleOf(measured: Measured<VariantResult>, files: readonly string[], expected: number): Sample {
+  const { result, peakBytes } = measured;
+  const { seconds, emitted = expected, peakBacklog = null, commits = null } = result;
+  return { emitted, seconds, peakBytes, peakBacklog, commits, account: account(files, emitted) };
+}
+
+async function inFreshDirectory(bench: Bench, work: (directory: string) => Promise<Sample>): Promise<Sample> {
+  const directory = join(bench.dataDirectory, 'store');
+  rmSync(directory, { recursive: true, force: true });
+  mkdirSync(directory, { recursive: true });
+  await settleDisk(bench.dataDirectory);
+  try {
+    return await work(directory);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,350 @@
+/**
+ * The world of one shard writer under a model-based test: two CPUs' rings with their drain threads, one
+ * channel, one shard file, and a ledger of what the file must hold.
+ */
+import assert from 'node:assert/strict';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import { decode } from '@msgpack/msgpack';
+import Database from 'better-sqlite3';
+import { formatGuid } from '../../src/host/guid.js';
+import { type DrainHandle, native, type ProducerHandle } from '../../src/native/addon.js';
+import { openShardWriter } from '../../src/stores/shard.js';
+import type { IntruderOrder } from './intruder.js';
+import { until } from './walk.js';
+
+const CPUS = 2;
+const CAPACITY = 1 << 20;
+const CHANNEL_ROWS = 20_000;
+const TYPE = new TextEncoder().encode('model.event');
+const PAYLOAD = Uint8Array.of(0x81, 0xa1, 0x6e, 0x01);
+const OVERSIZE = new Uint8Array(CAPACITY);
+export const BOOT = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
+
+/** Sequences of one CPU, and what became of them. */
+class CpuLedger {
+  readonly stored = new Set<bigint>();
+  /** Why each sequence that is missing from the rows must be inside a gap record. */
+  readonly covered = new Map<bigint, string>();
+  /** Handed off, not taken. `null` = a row, else the cause of the gap record that is a row. */
+  waiting: { sequence: bigint; cause: string | null }[] = [];
+  /** Lost to a failed commit, gap record not stored yet. */
+  lost: { sequence: bigint; cause: string }[] = [];
+  /** Highest sequence this shard has stored or gap-recorded. */
+  get last(): bigint {
+    let last = 0n;
+    for (const s of this.stored) if (s > last) last = s;
+    for (const s of this.covered.keys()) if (s > last) last = s;
+    return last;
+  }
+}
+
+export class ShardWorld {
+  readonly directory: string;
+  readonly file: string;
+  readonly channel = native.channelOpen(0, CHANNEL_ROWS, 1 << 24);
+  readonly #producers: ProducerHandle[] = [];
+  readonly #drains: DrainHandle[] = [];
+  readonly #cpus: CpuLedger[] = [];
+  readonly #synthetic: string[] = [];
+  #syntheticWaiting: string[] = [];
+  /** The last transaction failed: the next stores what is owed and takes no segment. */
+  #proving = false;
+  #segmentSince = new Set<number>();
+  #turn = 0;
+  #names = 0;
+  #reader: Database.Database | null = null;
+
+  constructor(root: string) {
+    this.directory = mkdtempSync(join(root, 'world-'));
+    this.file = join(this.directory, 'shard-0000.db');
+    for (let cpu = 0; cpu < CPUS; cpu++) {
+      const path = join(this.directory, `cpu-000${cpu}.ring`);
+      this.#producers.push(native.producerCreate(path, cpu, CAPACITY));
+      this.#cpus.push(new CpuLedger());
+      this.#drains.push(
+        native.drainStart(
+          {
+            ring: native.ringOpen(path).ring,
+            cpu,
+            channels: [this.channel],
+            lastSequence: 0n,
+            lastTimestamp: null,
+            covered: new BigUint64Array(),
+            elevatedPercent: 50,
+            emergencyPercent: 80,
+          },
+          () => undefined,
+        ),
+      );
+    }
+  }
+
+  get waitingRows(): number {
+    return this.#cpus.reduce((sum, { waiting }) => sum + waiting.length, 0);
+  }
+
+  get owes(): boolean {
+    return this.#syntheticWaiting.length > 0 || this.#cpus.some(({ lost }) => lost.length > 0);
+  }
+
+  /** An event, a dropped one and another: an event row, a gap row and an event row. */
+  async handOff(): Promise<number> {
+    const { cpu, producer } = this.#next();
+    this.#emit(cpu, producer);
+    const dropped = native.producerEmit(producer, 0, { type: TYPE, payload: OVERSIZE }, null);
+    assert.equal(dropped, null);
+    const ledger = this.#ledger(cpu);
+    ledger.waiting.push({ sequence: this.#sequence(producer), cause: 'ring_loss' });
+    this.#emit(cpu, producer);
+    return this.#handedOff();
+  }
+
+  async handOffMany(count: number): Promise<number> {
+    const { cpu, producer } = this.#next();
+    const before = this.#sequence(producer);
+    const events = Array.from({ length: count }, () => ({ type: TYPE, payload: PAYLOAD }));
+    assert.equal(native.producerEmitBatch(producer, 0, events, null), count);
+    this.#arrived(cpu, before, count);
+    return this.#handedOff();
+  }
+
+  /** A name for a synthetic row; the ledger expects it in the next good transaction. */
+  synthetic(): string {
+    const name = `Setting${++this.#names}`;
+    this.#syntheticWaiting.push(name);
+    return name;
+  }
+
+  /** Every insert fails until `repair`. */
+  sabotage(): void {
+    this.#outside((db) =>
+      db.exec("CREATE TRIGGER sabotage BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'sabotage'); END"),
+    );
+  }
+
+  repair(): void {
+    this.#outside((db) => db.exec('DROP TRIGGER IF EXISTS sabotage'));
+  }
+
+  /** Overwrites the root page of the time index in the file, and makes every connection read it again. */
+  damage(): void {
+    const { page, size } = this.#outside((db) => {
+      db.pragma('wal_checkpoint(TRUNCATE)');
+      const root = db.prepare("SELECT rootpage FROM sqlite_master WHERE type = 'index' AND name = ?");
+      return {
+        page: root.pluck().get('idx_events_timestamp') as number,
+        size: db.pragma('page_size', { simple: true }) as number,
+      };
+    });
+    const fd = openSync(this.file, 'r+');
+    writeSync(fd, new Uint8Array(size).fill(0xff), 0, size, (page - 1) * size);
+    closeSync(fd);
+    this.#outside((db) => db.exec("INSERT OR REPLACE INTO metadata VALUES ('touched', 'yes')"));
+  }
+
+  /** The file is no database at all. */
+  replaceByGarbage(): void {
+    writeFileSync(this.file, 'this is no database, whatever its name says. '.repeat(200));
+  }
+
+  /** An empty, well-formed shard from the start: the writer meets an existing file. */
+  prepare(): void {
+    openShardWriter(this.file).close();
+  }
+
+  /** Lets `intruder` hold the lock; resolves when a commit started now will meet it. */
+  async obstruct(intruder: Intruder, count: number): Promise<{ over(): Promise<void> }> {
+    const { cpu, producer } = this.#next();
+    const before = this.#sequence(producer);
+    const events = Array.from({ length: count }, () => ({ type: TYPE, payload: PAYLOAD }));
+    const done = intruder.obstruct({ file: this.file, channel: this.channel, producer, events });
+    return {
+      over: async () => {
+        await done;
+        this.#arrived(cpu, before, count);
+      },
+    };
+  }
+
+  /** What a good transaction does to the ledger. Call before rows arrive behind the segment it took. */
+  committed(): void {
+    const owed = this.owes;
+    const takes = !(this.#proving && owed);
+    this.#proving = false;
+    this.#synthetic.push(...this.#syntheticWaiting);
+    this.#syntheticWaiting = [];
+    for (const [cpu, ledger] of this.#cpus.entries()) {
+      if (ledger.lost.length > 0) this.#segmentSince.delete(cpu);
+      for (const { sequence, cause } of ledger.lost) ledger.covered.set(sequence, cause);
+      ledger.lost = [];
+      if (!takes || ledger.waiting.length === 0) continue;
+      for (const { sequence, cause } of ledger.waiting) {
+        if (cause === null) ledger.stored.add(sequence);
+        else ledger.covered.set(sequence, cause);
+      }
+      ledger.waiting = [];
+      this.#segmentSince.add(cpu);
+    }
+  }
+
+  /** What a failed transaction does to it: the segment is lost, synthetic rows are kept. */
+  failed(): void {
+    const takes = !(this.#proving && this.owes);
+    this.#proving = true;
+    if (!takes) return;
+    for (const ledger of this.#cpus) {
+      for (const { sequence, cause } of ledger.waiting) {
+        ledger.lost.push({ sequence, cause: cause ?? 'commit_failure' });
+      }
+      ledger.waiting = [];
+    }
+  }
+
+  /** The file agrees with the ledger: rows, gap records, synthetic rows, watermarks. */
+  check(): void {
+    this.#reader ??= new Database(this.file, { readonly: true }).defaultSafeIntegers(true);
+    const rows = this.#reader
+      .prepare('SELECT cpu_id, sequence, event_type, boot_id, payload FROM events NOT INDEXED ORDER BY id')
+      .all() as {
+      cpu_id: bigint | null;
+      sequence: bigint | null;
+      event_type: string;
+      boot_id: Buffer;
+      payload: Buffer;
+    }[];
+    const stored = this.#cpus.map((): bigint[] => []);
+    const covered = this.#cpus.map((): [bigint, string][] => []);
+    const synthetic: string[] = [];
+    for (const { cpu_id: cpu, sequence, event_type: type, payload } of rows) {
+      if (cpu !== null && sequence !== null) {
+        stored[Number(cpu)]?.push(sequence);
+        continue;
+      }
+      const details = decode(payload) as Record<string, string | number>;
+      if (type === 'synthetic.config_change') synthetic.push(String(details.key_name));
+      if (type !== 'synthetic.gap') continue;
+      for (let s = Number(details.first_missing); s <= Number(details.last_missing); s++) {
+        covered[Number(details.cpu_id)]?.push([BigInt(s), String(details.cause)]);
+      }
+    }
+    assert.ok(rows.every(({ boot_id }) => boot_id.equals(BOOT)));
+    assert.deepEqual(synthetic, this.#synthetic, 'synthetic rows');
+    for (const [cpu, ledger] of this.#cpus.entries()) {
+      assert.deepEqual(ascending(stored[cpu] ?? []), ascending([...ledger.stored]), `rows of CPU ${cpu}`);
+      const gaps = (covered[cpu] ?? []).sort(([a], [b]) => (a < b ? -1 : 1));
+      const expected = [...ledger.covered].sort(([a], [b]) => (a < b ? -1 : 1));
+      assert.deepEqual(gaps, expected, `sequences inside gap records of CPU ${cpu}`);
+    }
+    this.#checkWatermarks(this.#reader);
+  }
+
+  /** STO-15: `last` is the highest sequence here, `settled` a bound below which nothing is missing. */
+  #checkWatermarks(db: Database.Database): void {
+    const rows = db.prepare('SELECT key, value FROM metadata').raw().all() as [string, string][];
+    const metadata = new Map(rows);
+    const touched = this.#synthetic.length > 0 || this.#cpus.some(({ last }) => last > 0n);
+    assert.equal(metadata.get('last_boot_id'), touched ? formatGuid(BOOT) : undefined);
+    for (const [cpu, ledger] of this.#cpus.entries()) {
+      const { last } = ledger;
+      assert.equal(metadata.get(`last_seq.${cpu}`), last > 0n ? String(last) : undefined);
+      const settled = BigInt(metadata.get(`settled_seq.${cpu}`) ?? 0);
+      for (let s = 1n; s <= settled; s++) {
+        assert.ok(ledger.stored.has(s) || ledger.covered.has(s), `CPU ${cpu}: settled ${settled}, no ${s}`);
+      }
+      // With the newest segment stored and nothing owed, nothing keeps the bound down.
+      if (this.#segmentSince.has(cpu) && ledger.lost.length === 0) assert.equal(settled, last);
+    }
+  }
+
+  /** The sequences the last good transaction of each CPU ended with. */
+  get lastSequences(): Map<number, bigint> {
+    return new Map(this.#cpus.flatMap(({ last }, cpu) => (last > 0n ? [[cpu, last] as const] : [])));
+  }
+
+  get storedRows(): { events: number; synthetic: number } {
+    return {
+      events: this.#cpus.reduce((sum, { stored }) => sum + stored.size, 0),
+      synthetic: this.#synthetic.length,
+    };
+  }
+
+  close(): void {
+    this.#reader?.close();
+    for (const drain of this.#drains) native.drainStop(drain);
+    native.channelClose(this.channel);
+    for (const producer of this.#producers) native.producerClose(producer);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  #next(): { cpu: number; producer: ProducerHandle } {
+    const cpu = this.#turn++ % CPUS;
+    const producer = this.#producers[cpu];
+    if (producer === undefined) throw new RangeError(`no CPU ${cpu}`);
+    return { cpu, producer };
+  }
+
+  #ledger(cpu: number): CpuLedger {
+    const ledger = this.#cpus[cpu];
+    if (ledger === undefined) throw new RangeError(`no CPU ${cpu}`);
+    return ledger;
+  }
+
+  #sequence(producer: ProducerHandle): bigint {
+    return native.producerStatus(producer).sequence;
+  }
+
+  #emit(cpu: number, producer: ProducerHandle): void {
+    const sequence = native.producerEmit(producer, 0, { type: TYPE, payload: PAYLOAD }, null);
+    if (sequence === null) throw new Error('the producer dropped an event');
+    this.#ledger(cpu).waiting.push({ sequence, cause: null });
+  }
+
+  #arrived(cpu: number, before: bigint, count: number): void {
+    const { waiting } = this.#ledger(cpu);
+    for (let i = 1; i <= count; i++) waiting.push({ sequence: before + BigInt(i), cause: null });
+  }
+
+  async #handedOff(): Promise<number> {
+    const rows = this.waitingRows;
+    await until(`${rows} rows in the channel`, () => native.channelStatus(this.channel).rows === rows);
+    return rows;
+  }
+
+  #outside<T>(work: (db: Database.Database) => T): T {
+    const db = new Database(this.file);
+    try {
+      return work(db);
+    } finally {
+      db.close();
+    }
+  }
+}
+
+/** The thread of intruder.ts. */
+export class Intruder {
+  readonly #held = new Int32Array(new SharedArrayBuffer(4));
+  readonly #worker = new Worker(new URL('./intruder.js', import.meta.url), {
+    workerData: this.#held.buffer,
+  });
+
+  async obstruct(order: IntruderOrder): Promise<Promise<void>> {
+    Atomics.store(this.#held, 0, 0);
+    const done = new Promise<void>((resolve, reject) => {
+      this.#worker.once('message', () => resolve());
+      this.#worker.once('error', reject);
+    });
+    this.#worker.postMessage(order);
+    Atomics.wait(this.#held, 0, 0, 5000);
+    return done;
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.terminate();
+  }
+}
+
+function ascending(values: readonly bigint[]): bigint[] {
+  return [...values].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+}

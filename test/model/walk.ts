@@ -1,0 +1,219 @@
+/**
+ * Walks a machine's paths on the real actor. The graph gives the paths; a driver turns each event into
+ * a deed in the world; the pure machine says, event by event, where the actor must be.
+ */
+import assert from 'node:assert/strict';
+import { setImmediate as turn } from 'node:timers/promises';
+import {
+  type AnyActorRef,
+  type AnyMachineSnapshot,
+  type AnyStateMachine,
+  type AnyTransitionDefinition,
+  type EventObject,
+  getInitialSnapshot,
+  type InspectionEvent,
+  type Observer,
+  transition,
+} from 'xstate';
+import { type DirectedGraphNode, getShortestPaths, toDirectedGraph } from 'xstate/graph';
+
+/** An event of the model; only `type` and what guards and actions read matters. */
+export type ModelEvent = EventObject & Readonly<Record<string, unknown>>;
+
+/** One step of a path, and the state value that the graph promises after it. */
+export interface Step {
+  readonly event: ModelEvent;
+  readonly value: string;
+}
+
+export interface PathOptions {
+  readonly input?: unknown;
+  /** What the world can do in this state. Only events the machine reacts to are followed. */
+  events(state: AnyMachineSnapshot): readonly ModelEvent[];
+  /** The part of the context that decides about transitions; counters would make the graph infinite. */
+  project(state: AnyMachineSnapshot): unknown;
+  readonly limit?: number;
+}
+
+/** JSON with bigints as text: how states and events are told apart. */
+export function keyOf(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? `${part}n` : part));
+}
+
+/**
+ * The shortest path to every (state, event, previous state): covers transitions, not only states.
+ * Paths that begin a longer one are left out.
+ */
+export function pathsOf(machine: AnyStateMachine, options: PathOptions): Step[][] {
+  const paths = getShortestPaths(machine, {
+    ...(options.input === undefined ? {} : { input: options.input }),
+    events: (state: AnyMachineSnapshot) => options.events(state),
+    filterEvents: (state: AnyMachineSnapshot, event: EventObject) => state.can(event),
+    serializeEvent: keyOf,
+    serializeState: (state: AnyMachineSnapshot, event?: EventObject, previous?: AnyMachineSnapshot) =>
+      keyOf([state.value, options.project(state), event, previous?.value]),
+    limit: options.limit ?? 20_000,
+  } as Parameters<typeof getShortestPaths>[1]);
+  const walks = paths.map(({ steps }) =>
+    steps
+      .filter(({ event }) => event.type !== 'xstate.init')
+      .map(({ event, state }) => ({
+        event: event as ModelEvent,
+        value: keyOf((state as AnyMachineSnapshot).value),
+      })),
+  );
+  const beginnings = new Set<string>();
+  for (const walk of walks) {
+    for (let n = 0; n < walk.length; n++) beginnings.add(keyOf(walk.slice(0, n).map(({ event }) => event)));
+  }
+  return walks.filter((walk) => !beginnings.has(keyOf(walk.map(({ event }) => event))));
+}
+
+/** `stop.requested → xstate.done.actor.… (more)`: the path in a failure message. */
+export function describePath(path: readonly Step[]): string {
+  return path.map(({ event, value }) => `${keyOf(event)} → ${value}`).join('\n  ');
+}
+
+/** Every transition of a machine, each under a key that does not depend on the machine object. */
+export class Coverage {
+  readonly #edges = new Map<string, boolean>();
+
+  constructor(machine: AnyStateMachine) {
+    const visit = ({ stateNode, edges, children }: DirectedGraphNode): void => {
+      for (const { transition: edge } of edges) this.#edges.set(edgeKey(edge), false);
+      // The graph leaves eventless transitions out.
+      for (const edge of stateNode.always ?? []) this.#edges.set(edgeKey(edge), false);
+      children.forEach(visit);
+    };
+    visit(toDirectedGraph(machine));
+  }
+
+  walked(edge: AnyTransitionDefinition): void {
+    const key = edgeKey(edge);
+    if (this.#edges.has(key)) this.#edges.set(key, true);
+  }
+
+  get total(): number {
+    return this.#edges.size;
+  }
+
+  get missing(): string[] {
+    return [...this.#edges].filter(([, done]) => !done).map(([key]) => key);
+  }
+
+  /**
+   * Fails unless every transition was taken by a real actor or is listed with the reason why no deed
+   * leads there. A listed transition that was taken after all has no business on the list.
+   */
+  close(machine: string, impossible: Readonly<Record<string, string>>): string {
+    const { missing } = this;
+    const walked = this.total - missing.length;
+    const figure = `${machine}: ${walked} of ${this.total} transitions walked on the real actor`;
+    assert.deepEqual(
+      missing.filter((key) => !(key in impossible)),
+      [],
+      `${figure}; neither walked nor explained`,
+    );
+    assert.deepEqual(
+      Object.keys(impossible).filter((key) => !missing.includes(key)),
+      [],
+      'explained as impossible, yet walked or not a transition',
+    );
+    return Object.keys(impossible).length === 0
+      ? figure
+      : `${figure}, ${Object.keys(impossible).length} explained`;
+  }
+}
+
+/** `shardWriter.idle writer.stop #0`: source, event, and which of its candidates. */
+function edgeKey(edge: AnyTransitionDefinition): string {
+  const { source, eventType } = edge;
+  const always = (source.always ?? []) as readonly AnyTransitionDefinition[];
+  const candidates = always.includes(edge) ? always : (source.transitions.get(eventType) ?? []);
+  return `${source.id} ${eventType || '(always)'} #${candidates.indexOf(edge)}`;
+}
+
+/** Follows a real root actor: what it took, and beside it the pure machine fed with the same events. */
+export class Shadow {
+  readonly #machine: AnyStateMachine;
+  readonly #coverage: Coverage;
+  #model: AnyMachineSnapshot;
+  #root: AnyActorRef | null = null;
+  /** Events the actor has processed, eventless steps not counted. */
+  readonly seen: ModelEvent[] = [];
+
+  constructor(machine: AnyStateMachine, input: unknown, coverage: Coverage) {
+    this.#machine = machine;
+    this.#coverage = coverage;
+    this.#model = getInitialSnapshot(machine, input) as AnyMachineSnapshot;
+  }
+
+  /** Give it to `createActor` as `inspect`. */
+  readonly inspect = (event: InspectionEvent): void => {
+    if (event.type === '@xstate.actor') this.#root ??= event.actorRef as AnyActorRef;
+    if (event.actorRef !== this.#root) return;
+    if (event.type === '@xstate.microstep') {
+      for (const edge of event._transitions) this.#coverage.walked(edge);
+    }
+    if (event.type !== '@xstate.event' || event.event.type === 'xstate.init') return;
+    const heard = event.event as ModelEvent;
+    this.seen.push(heard);
+    [this.#model] = transition(this.#machine, this.#model, heard) as [AnyMachineSnapshot, unknown];
+  };
+
+  /** The same, for an actor that takes an observer after it was made. */
+  get observer(): Observer<InspectionEvent> {
+    return { next: this.inspect };
+  }
+
+  get model(): AnyMachineSnapshot {
+    return this.#model;
+  }
+
+  /** The actor is where the pure machine is, and both are where the path says. */
+  compare(actor: AnyActorRef, step: Step): void {
+    const real = actor.getSnapshot() as AnyMachineSnapshot;
+    assert.deepEqual(real.value, this.#model.value, 'the actor left the model');
+    assert.equal(keyOf(real.value), step.value, 'the path ends elsewhere');
+    assert.equal(real.status, this.#model.status);
+    assert.deepEqual(real.context, this.#model.context, 'the context left the model');
+  }
+}
+
+/** Waits until `condition` holds, looking again each time the event loop comes round. */
+export async function until(what: string, condition: () => boolean, ms = 10_000): Promise<void> {
+  const deadline = Date.now() + ms;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}`);
+    await turn();
+  }
+}
+
+/** Holds deeds back until the test lets them go, so that events can be put between their begin and end. */
+export class Gates {
+  readonly #held = new Map<string, () => void>();
+
+  /** Awaited by the deed. */
+  readonly hold = (deed: string): Promise<void> =>
+    new Promise((resolve) => {
+      if (this.#held.has(deed)) throw new Error(`${deed} began twice`);
+      this.#held.set(deed, resolve);
+    });
+
+  holds(deed: string): boolean {
+    return this.#held.has(deed);
+  }
+
+  async release(deed: string): Promise<void> {
+    await until(`${deed} to begin`, () => this.#held.has(deed));
+    const go = this.#held.get(deed);
+    this.#held.delete(deed);
+    go?.();
+  }
+
+  /** A deed whose state was left goes on unheard; end it, too. */
+  drop(deed: string): void {
+    this.#held.get(deed)?.();
+    this.#held.delete(deed);
+  }
+}
