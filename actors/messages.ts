@@ -1,7 +1,30 @@
 /** What actors in different threads say to each other. Batches, gaps, credits and commands; never events. */
 import type { CpuReaderOutput, PressureLevel } from '../machines/cpuReader.js';
-import type { CommitFailure, WriterLimits } from '../machines/shardWriter.js';
+import type { CommitFailure, LostRange, WriterLimits } from '../machines/shardWriter.js';
+import type { DrainStatus } from '../src/native/addon.js';
 import type { SyntheticEvent } from '../src/stores/synthetic.js';
+
+/** One ring reader as the diagnostic dump shows it. */
+export interface ReaderDump {
+  readonly cpu: number;
+  /** State of each region of its machine. */
+  readonly state: string;
+  /** Null while no drain thread runs. */
+  readonly drain: DrainStatus | null;
+}
+
+/** One shard writer as the diagnostic dump shows it. */
+export interface WriterDump {
+  readonly state: string;
+  readonly commits: number;
+  readonly rows: number;
+  /** Consecutive failed commits. */
+  readonly failures: number;
+  /** Ranges whose gap records are not stored yet: their number, and the first few. */
+  readonly owed: number;
+  readonly owedRanges: readonly LostRange[];
+  readonly lastSequences: ReadonlyMap<number, bigint>;
+}
 
 /** Reader to writer, over their own port. */
 export type ReaderToWriter =
@@ -40,10 +63,12 @@ export type FromWriter =
   | { readonly type: 'drained'; readonly lastSequences: ReadonlyMap<number, bigint> }
   | { readonly type: 'closed' }
   | { readonly type: 'inspection'; readonly message: unknown }
-  | { readonly type: 'dumped'; readonly dump: unknown };
+  | { readonly type: 'dumped'; readonly dump: WriterDump };
 
 /** Daemon to the reader thread. */
 export type ToReaders =
+  /** The writers are ready: start the readers (LIFE-137). */
+  | { readonly type: 'start' }
   | { readonly type: 'stop' }
   | { readonly type: 'emergency'; readonly percent: number }
   | { readonly type: 'inspect'; readonly on: boolean }
@@ -60,4 +85,4 @@ export type FromReaders =
     }
   | { readonly type: 'finished'; readonly cpu: number; readonly output: CpuReaderOutput }
   | { readonly type: 'inspection'; readonly message: unknown }
-  | { readonly type: 'dumped'; readonly dump: unknown };
+  | { readonly type: 'dumped'; readonly dump: readonly ReaderDump[] };

@@ -31,6 +31,8 @@ export interface CpuReaderContext {
   /** Known once the last drain is over. */
   readonly lastSequence: bigint | null;
   readonly failure: string | null;
+  /** A stop was asked for before the drain thread ran. */
+  readonly stopping: boolean;
 }
 
 /** Facts from the drain thread. */
@@ -111,6 +113,7 @@ export const cpuReaderMachine = setup({
     noteReattached: assign(({ context }) => ({ reattached: context.reattached + 1, attachFailures: 0 })),
     noteAttachFailure: assign(({ context }) => ({ attachFailures: context.attachFailures + 1 })),
     noteFinished: assign((_, params: { lastSequence: bigint }) => ({ lastSequence: params.lastSequence })),
+    noteStop: assign({ stopping: true }),
     noteFailure: assign((_, params: { message: string }) => ({ failure: params.message })),
     handOver: sendTo(
       'drain',
@@ -118,6 +121,7 @@ export const cpuReaderMachine = setup({
     ),
     finish: sendTo('drain', (): DrainCommand => ({ type: 'drain.finish' })),
   },
+  guards: { stopping: ({ context }) => context.stopping },
   delays: {
     attachRetry: ({ context }) =>
       Math.min(FIRST_ATTACH_RETRY_MS * 2 ** Math.max(context.attachFailures - 1, 0), LONGEST_ATTACH_RETRY_MS),
@@ -137,6 +141,7 @@ export const cpuReaderMachine = setup({
     attachFailures: 0,
     lastSequence: null,
     failure: null,
+    stopping: false,
   }),
   on: {
     'ring.gap': {
@@ -154,10 +159,11 @@ export const cpuReaderMachine = setup({
       states: {
         recovering: {
           description: 'Takes over the resume point of the CPU (LIFE-111, BOOT-8).',
+          on: { 'reader.stop': { actions: 'noteStop' } },
           invoke: {
             src: 'recover',
             input: ({ context }) => ({ cpu: context.cpu }),
-            onDone: 'running',
+            onDone: [{ guard: 'stopping', target: 'running.finalDrain' }, { target: 'running' }],
             onError: {
               target: 'failed',
               actions: { type: 'noteFailure', params: ({ event }) => ({ message: messageOf(event.error) }) },

@@ -273,13 +273,13 @@ export const shardWriterMachine = setup({
         ],
         onError: [
           {
-            guard: 'stopping',
-            target: 'finalCommit',
+            guard: { type: 'corrupt', params: ({ event }) => ({ failure: failureOf(event.error) }) },
+            target: 'readOnly',
             actions: commitFailed,
           },
           {
-            guard: { type: 'corrupt', params: ({ event }) => ({ failure: failureOf(event.error) }) },
-            target: 'readOnly',
+            guard: 'stopping',
+            target: 'finalCommit',
             actions: commitFailed,
           },
           {
@@ -301,6 +301,7 @@ export const shardWriterMachine = setup({
         'The file is damaged and is not written again (FAIL-13); the supervisor decides what follows.',
       tags: 'degraded',
       entry: 'announceReadOnly',
+      always: { guard: 'stopping', target: 'closing' },
       on: { 'writer.stop': 'closing' },
     },
     finalCommit: {
@@ -322,6 +323,12 @@ export const shardWriterMachine = setup({
           },
         ],
         onError: [
+          {
+            // A damaged file gets no further attempt; what it lacks is found missing by the next start.
+            guard: { type: 'corrupt', params: ({ event }) => ({ failure: failureOf(event.error) }) },
+            target: 'closing',
+            actions: [...commitFailed, 'announceReadOnly'],
+          },
           {
             guard: 'triedEnough',
             target: 'drained',

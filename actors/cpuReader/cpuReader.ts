@@ -2,8 +2,15 @@
  * The ring reader actor: gives the machine its native drain thread and its streams to the writers.
  * All readers share one thread (worker.ts); the reading itself is a native thread per ring (ING-8).
  */
-import { type Observable, Subject } from '../rx.js';
-import { type ActorRefFrom, createActor, fromCallback, fromPromise } from 'xstate';
+
+import {
+  type ActorOptions,
+  type ActorRefFrom,
+  createActor,
+  fromCallback,
+  fromPromise,
+  type InspectionEvent,
+} from 'xstate';
 import {
   type CpuReaderEvent,
   type CpuReaderOutput,
@@ -15,13 +22,14 @@ import {
   type ChannelHandle,
   type DrainEvent,
   type DrainHandle,
-  type DrainStatus,
   native,
   type RingHandle,
   type RingInfo,
 } from '../../src/native/addon.js';
-import type { CpuResume } from '../../src/stores/resume.js';
-import type { FromReaders, ReaderToWriter } from '../messages.js';
+import { type CpuResume, NOTHING_SEEN } from '../../src/stores/resume.js';
+import type { FromReaders, ReaderDump, ReaderToWriter } from '../messages.js';
+import { type Observable, Subject } from '../rx.js';
+import { stateText } from '../stateText.js';
 
 /** Ring fill in percent at which index builds have to yield (IDX-15). */
 export const ELEVATED_PERCENT = 25;
@@ -30,7 +38,7 @@ export interface CpuReaderOptions {
   readonly cpu: number;
   /** Mapped by the daemon while it attached to every ring; the drain thread owns it from now on. */
   readonly ring: RingHandle;
-  readonly resume: CpuResume;
+  readonly resume: CpuResume | Promise<CpuResume>;
   /** The CPU's shards in round-robin order, with their channels and the streams to their writers. */
   readonly shards: readonly {
     readonly shard: number;
@@ -39,15 +47,17 @@ export interface CpuReaderOptions {
   }[];
   readonly emergencyPercent: number;
   /** Attaches to the CPU's current ring again. */
-  attach(cpu: number): RingInfo;
+  attach(cpu: number): RingInfo | Promise<RingInfo>;
+  readonly inspect?: (event: InspectionEvent) => void;
+  /** Runs the pauses between attempts to attach; the real time when absent. */
+  readonly clock?: NonNullable<ActorOptions<typeof cpuReaderMachine>['clock']>;
 }
 
 export interface CpuReader {
   readonly actor: ActorRefFrom<typeof cpuReaderMachine>;
   /** Losses as they are found, and the end. Completes with the reader. */
   readonly reports$: Observable<FromReaders>;
-  /** Null before the drain thread runs and after it ended. */
-  status(): DrainStatus | null;
+  dump(): ReaderDump;
   setEmergency(percent: number): void;
 }
 
@@ -58,20 +68,23 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
   const { cpu, shards } = options;
   const reports$ = new Subject<FromReaders>();
   let drain: DrainHandle | null = null;
+  let resume = NOTHING_SEEN;
   let emergencyPercent = options.emergencyPercent;
 
   const machine = cpuReaderMachine.provide({
     actors: {
-      recover: fromPromise<void, { cpu: number }>(async () => {}),
+      recover: fromPromise<void, { cpu: number }>(async () => {
+        resume = await options.resume;
+      }),
       drain: fromCallback<DrainCommand, unknown>(({ sendBack, receive }) => {
         const running = native.drainStart(
           {
             ring: options.ring,
             cpu,
             channels: shards.map(({ channel }) => channel),
-            lastSequence: options.resume.sequence,
-            lastTimestamp: options.resume.timestamp,
-            covered: options.resume.covered,
+            lastSequence: resume.sequence,
+            lastTimestamp: resume.timestamp,
+            covered: resume.covered,
             elevatedPercent: ELEVATED_PERCENT,
             emergencyPercent,
           },
@@ -80,14 +93,19 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
         drain = running;
         receive((command) => {
           if (command.type === 'drain.finish') native.drainFinish(running);
-          else native.drainReattach(running, command.ring as RingHandle);
+          else handOver(running, command.ring as RingHandle);
         });
         return () => {
           drain = null;
           native.drainStop(running);
         };
       }),
-      attach: fromPromise(async ({ input }) => ({ ring: options.attach(input.cpu).ring })),
+      attach: fromPromise(async ({ input, signal }) => {
+        const { ring } = await options.attach(input.cpu);
+        // The reader was stopped meanwhile: nobody takes the ring over any more.
+        if (signal.aborted) native.ringClose(ring);
+        return { ring };
+      }),
     },
     actions: {
       forwardAvailable: (_, { index, rows }) => shards[index]?.send({ type: 'batch.available', rows }),
@@ -104,6 +122,8 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
     id: `reader-${cpu}`,
     systemId: `reader-${cpu}`,
     input: { cpu, shards: shards.map(({ shard }) => shard) },
+    ...(options.inspect === undefined ? {} : { inspect: options.inspect }),
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
   actor.subscribe({
     complete: () => {
@@ -115,12 +135,26 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
   return {
     actor,
     reports$,
-    status: () => (drain === null ? null : native.drainStatus(drain)),
+    dump: () => ({
+      cpu,
+      state: stateText(actor.getSnapshot().value),
+      drain: drain === null ? null : native.drainStatus(drain),
+    }),
     setEmergency: (percent) => {
       emergencyPercent = percent;
       if (drain !== null) native.drainLimits(drain, ELEVATED_PERCENT, percent);
     },
   };
+}
+
+/** The drain thread owns the ring from now on, unless it refuses it. */
+function handOver(drain: DrainHandle, ring: RingHandle): void {
+  try {
+    native.drainReattach(drain, ring);
+  } catch (error) {
+    native.ringClose(ring);
+    throw error;
+  }
 }
 
 /** What the drain thread says, in the machine's words. */

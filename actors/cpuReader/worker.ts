@@ -1,4 +1,7 @@
-/** Entry of the readers' thread: one reader actor per CPU, a port to every shard writer. */
+/**
+ * Entry of the readers' thread: one reader actor per CPU, a port to every shard writer. It loads while
+ * the writers open their shards, and reads from the daemon's `start` on.
+ */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { attachRing, type KmesSource } from '../../src/host/kmes.js';
 import type { ChannelHandle, RingHandle } from '../../src/native/addon.js';
@@ -6,7 +9,7 @@ import type { CpuResume } from '../../src/stores/resume.js';
 import { InspectionFeed } from '../inspector/feed.js';
 import type { FromReaders, ReaderToWriter, ToReaders, WriterToReader } from '../messages.js';
 import { linkPort } from '../streams.js';
-import { startCpuReader } from './cpuReader.js';
+import { type CpuReader, startCpuReader } from './cpuReader.js';
 
 export interface CpuReadersThreadData {
   readonly kmes: KmesSource;
@@ -35,32 +38,40 @@ const writers = new Map(
 );
 const feed = new InspectionFeed('readers', (message) => daemon.send({ type: 'inspection', message }));
 
-const readers = data.cpus.map(({ cpu, ring, resume, shards }) => {
-  const reader = startCpuReader({
-    cpu,
-    ring,
-    resume,
-    shards: shards.flatMap((shard) => writers.get(shard) ?? []),
-    emergencyPercent: data.emergencyPercent,
-    attach: (number) => attachRing(data.kmes, number),
-  });
-  feed.watch(reader.actor);
-  return reader;
-});
+let readers: readonly CpuReader[] = [];
 
-let open = readers.length;
-for (const { reports$ } of readers) {
-  reports$.subscribe({
-    next: (report) => daemon.send(report),
-    complete: () => {
-      if (--open > 0) return;
-      for (const writer of writers.values()) writer.close();
-      daemon.close();
-    },
+function start(): void {
+  readers = data.cpus.map(({ cpu, ring, resume, shards }) => {
+    const reader = startCpuReader({
+      cpu,
+      ring,
+      resume,
+      shards: shards.flatMap((shard) => writers.get(shard) ?? []),
+      emergencyPercent: data.emergencyPercent,
+      attach: (number) => attachRing(data.kmes, number),
+    });
+    feed.watch(reader.actor);
+    return reader;
   });
+  let open = readers.length;
+  for (const { reports$ } of readers) {
+    reports$.subscribe({
+      next: (report) => daemon.send(report),
+      complete: () => {
+        if (--open > 0) return;
+        for (const writer of writers.values()) writer.close();
+        daemon.close();
+      },
+    });
+  }
+  daemon.send({ type: 'ready' });
 }
+
 daemon.messages$.subscribe((message) => {
   switch (message.type) {
+    case 'start':
+      start();
+      break;
     case 'stop':
       for (const { actor } of readers) actor.send({ type: 'reader.stop' });
       break;
@@ -70,6 +81,8 @@ daemon.messages$.subscribe((message) => {
     case 'inspect':
       feed.enable(message.on);
       break;
+    case 'dump':
+      daemon.send({ type: 'dumped', dump: readers.map(({ dump }) => dump()) });
+      break;
   }
 });
-daemon.send({ type: 'ready' });

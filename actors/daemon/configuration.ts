@@ -2,7 +2,7 @@
  * The daemon's configuration (phase 1, and every change after it): reads the settings below
  * `Machine\System\eventd`, watches them, and keeps what is in force when the registry is gone (FAIL-25).
  */
-import { type Observable, Subject } from '../rx.js';
+
 import {
   type AppliedChange,
   applyChange,
@@ -17,6 +17,7 @@ import type { Registry, RegistryWatch } from '../../src/registry/registry.js';
 import { ensureSecurityDefaults } from '../../src/registry/securityDefaults.js';
 import type { Settings } from '../../src/registry/settings.js';
 import type { RegistryValue } from '../../src/registry/value.js';
+import { type Observable, Subject } from '../rx.js';
 import type { DaemonLog } from './log.js';
 
 export class Configuration {

@@ -53,8 +53,11 @@ export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
     SIGTERM: () => actor.send({ type: 'stop.requested', reason: 'SIGTERM' }),
     SIGINT: () => actor.send({ type: 'stop.requested', reason: 'SIGINT' }),
     SIGQUIT: () => {
-      process.stderr.write(`${runtime.dump()}\n`);
-      actor.send({ type: 'stop.requested', reason: 'SIGQUIT' });
+      const stop = () => actor.send({ type: 'stop.requested', reason: 'SIGQUIT' });
+      runtime
+        .dump()
+        .then((text) => process.stderr.write(`${text}\n`))
+        .then(stop, stop);
     },
     SIGHUP: () => actor.send({ type: 'reload.requested' }),
   } as const;

@@ -3,7 +3,6 @@
  * the channels between them, and what happens when one of them fails.
  */
 import { MessageChannel } from 'node:worker_threads';
-import { filter, firstValueFrom, type Observable, Subject, take } from '../rx.js';
 import type { CommitFailure, WriterLimits } from '../../machines/shardWriter.js';
 import type { KmesSource } from '../../src/host/kmes.js';
 import { type ChannelHandle, native, type RingInfo } from '../../src/native/addon.js';
@@ -12,7 +11,8 @@ import type { ShardPlan } from '../../src/stores/eventStore.js';
 import { type BootResolution, NOTHING_SEEN } from '../../src/stores/resume.js';
 import { type SyntheticEvent, storageErrorEvent } from '../../src/stores/synthetic.js';
 import type { CpuReadersThreadData } from '../cpuReader/worker.js';
-import type { FromReaders, FromWriter, ToReaders, ToWriter } from '../messages.js';
+import type { FromReaders, FromWriter, ReaderDump, ToReaders, ToWriter, WriterDump } from '../messages.js';
+import { filter, firstValueFrom, type Observable, Subject, take } from '../rx.js';
 import { openChannel } from '../shardWriter/shardWriter.js';
 import type { ShardWriterThreadData } from '../shardWriter/worker.js';
 import { type ActorThread, startThread } from '../thread.js';
@@ -78,11 +78,12 @@ export class EventPipeline {
     return this.#reports$;
   }
 
-  /** Starts the writers, waits until each is ready, then starts the readers (LIFE-137). */
+  /** Starts the threads side by side; the readers begin to read once every writer is ready (LIFE-137). */
   async start(): Promise<void> {
     const { shards, rings, resume, kmes, emergencyPercent, limits, bootId } = this.#options;
     const ports = shards.map((plan) => this.#startWriter(plan, bootId, limits));
-    await Promise.all(this.#writers.map((writer) => this.#opened(writer)));
+    const writersReady = Promise.all(this.#writers.map((writer) => this.#opened(writer)));
+    writersReady.catch(() => undefined);
     const writable = shards.map(({ shard }) => shard);
     const data: CpuReadersThreadData = {
       kmes,
@@ -108,7 +109,10 @@ export class EventPipeline {
     this.#readers = readers;
     this.#supervise(readers);
     readers.messages$.subscribe((message) => this.#fromReaders(message));
-    await this.#heard(readers, (m) => m.type === 'ready');
+    await writersReady;
+    const reading = this.#heard(readers, (m) => m.type === 'ready');
+    readers.send({ type: 'start' });
+    await reading;
   }
 
   /** Stores a daemon-wide synthetic row in the lowest healthy shard (ING-71, FAIL-17) and waits for the commit. */
@@ -138,24 +142,16 @@ export class EventPipeline {
     this.#readers?.send({ type: 'inspect', on });
   }
 
-  /** Channel fill and writer health, one line each, for the diagnostic dump. */
-  describe(): string[] {
-    const rings = this.#options.rings.map(({ cpu, ring }) => {
-      const state = quietly(() => native.ringStatus(ring));
-      if (state === null) return `  ring ${cpu}: released`;
-      const unread = state.writePos - state.tailPos;
-      return `  ring ${cpu}: generation ${state.generation}, ${unread} of ${state.capacity} bytes held`;
-    });
-    const writers = this.#writers.map(({ shard, channel, failing, readOnly, pendingError }) => {
-      const credit = quietly(() => native.channelStatus(channel));
-      const room =
-        credit === null
-          ? 'closed'
-          : `${credit.rows}/${credit.maxRows} rows waiting, ${credit.blocked} readers blocked`;
-      const health = readOnly ? 'read-only' : failing ? 'failing' : 'good';
-      return `  writer ${shard}: ${health}, ${room}${pendingError === null ? '' : ', a storage error waits to be recorded'}`;
-    });
-    return [...rings, ...writers];
+  /** Every reader and writer, one line each, for the diagnostic dump. A thread busy for long is left out. */
+  async describe(waitMs: number): Promise<string[]> {
+    const readers = this.#readers;
+    const read = readers === null ? null : this.#asked(readers, waitMs);
+    const written = this.#writers.map(({ thread }) => this.#asked(thread, waitMs));
+    const readerLines = (await read)?.dump.map(readerLine) ?? ['  readers: no answer'];
+    const writerLines = this.#writers.map(async (writer, i) =>
+      writerLine(writer, (await written[i])?.dump ?? null),
+    );
+    return [...readerLines, ...(await Promise.all(writerLines))];
   }
 
   /** Shutdown step 3: a last drain cycle on every ring; past the deadline the rest stays in the rings. */
@@ -316,6 +312,19 @@ export class EventPipeline {
     }
   }
 
+  /** The thread's dump, or null when it does not answer in time. */
+  async #asked<In extends { readonly type: string }>(
+    thread: ActorThread<In, { readonly type: 'dump' }>,
+    waitMs: number,
+  ): Promise<Extract<In, { type: 'dumped' }> | null> {
+    const answer = this.#heard(thread, (m) => m.type === 'dumped');
+    answer.catch(() => undefined);
+    thread.send({ type: 'dump' });
+    return (await withinMs(answer, waitMs).catch(() => false))
+      ? ((await answer) as Extract<In, { type: 'dumped' }>)
+      : null;
+  }
+
   #healthy(except: Writer | null): Writer | null {
     return this.#writers.find((writer) => writer !== except && !writer.failing && !writer.readOnly) ?? null;
   }
@@ -337,6 +346,37 @@ export class EventPipeline {
     message.catch(() => undefined);
     return Promise.race([message, end]);
   }
+}
+
+function readerLine({ cpu, state, drain }: ReaderDump): string {
+  if (drain === null) return `  reader ${cpu}: ${state}`;
+  const { lastSequence, events, gaps, lost, peakFill } = drain;
+  return `  reader ${cpu}: ${state}, last sequence ${lastSequence}, ${events} events, ${gaps} gaps, ${lost} lost, peak fill ${peakFill.toFixed(3)}`;
+}
+
+function writerLine(
+  { shard, channel, failing, readOnly, pendingError }: Writer,
+  dump: WriterDump | null,
+): string {
+  const credit = quietly(() => native.channelStatus(channel));
+  const parts = [
+    dump?.state ?? 'no answer',
+    readOnly ? 'read-only' : failing ? 'failing' : 'good',
+    credit === null
+      ? 'channel closed'
+      : `${credit.rows}/${credit.maxRows} rows waiting, ${credit.blocked} readers blocked`,
+  ];
+  if (dump !== null) {
+    const ranges = dump.owedRanges.map(({ cpu, first, last }) => ` cpu ${cpu} ${first}-${last}`);
+    const last = [...dump.lastSequences].map(([cpu, sequence]) => ` cpu ${cpu} ${sequence}`);
+    parts.push(
+      `${dump.rows} rows in ${dump.commits} commits, ${dump.failures} failed in a row`,
+      `stored up to${last.join() || ' nothing'}`,
+      `${dump.owed} lost ranges to record${ranges.join()}`,
+    );
+  }
+  if (pendingError !== null) parts.push('a storage error waits to be recorded');
+  return `  writer ${shard}: ${parts.join(', ')}`;
 }
 
 /** True when the promise settled in time. */

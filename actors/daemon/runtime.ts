@@ -3,7 +3,6 @@
  * resources they open. The machine decides the order; this class knows how.
  */
 import { readFileSync } from 'node:fs';
-import type { Subscription } from '../rx.js';
 import type { AnyActorRef } from 'xstate';
 import type { WriterLimits } from '../../machines/shardWriter.js';
 import { type BootId, readBootId } from '../../src/host/bootId.js';
@@ -27,6 +26,7 @@ import {
 import { InspectionFeed, type InspectionMessage } from '../inspector/feed.js';
 import { InspectorServer } from '../inspector/server.js';
 import { type QueryLimits, QueryService } from '../query/service.js';
+import type { Subscription } from '../rx.js';
 import { Configuration, DEFAULT_SERVICE } from './configuration.js';
 import { EventPipeline, type PipelineReport } from './eventPipeline.js';
 import type { DaemonLog } from './log.js';
@@ -42,6 +42,9 @@ export interface DaemonOptions {
 const DRAIN_SHARE = 0.4;
 const COMMIT_SHARE = 0.3;
 const CLOSE_SHARE = 0.2;
+
+/** ms a thread has to answer for the diagnostic dump: longer than a large commit, far below the stop bound. */
+const DUMP_WAIT_MS = 500;
 
 export class DaemonRuntime {
   readonly #options: DaemonOptions;
@@ -295,11 +298,11 @@ export class DaemonRuntime {
   }
 
   /** SIGQUIT: what an engineer wants to see, as one readable block (LIFE-230). */
-  dump(): string {
+  async dump(): Promise<string> {
     const queries = this.#queries?.stats();
     return [
       `eventd ${process.pid} boot ${this.#bootId?.text ?? 'unknown'}`,
-      ...(this.#pipeline?.describe() ?? ['  no event pipeline']),
+      ...((await this.#pipeline?.describe(DUMP_WAIT_MS)) ?? ['  no event pipeline']),
       `  queries: ${
         queries === undefined
           ? 'no socket'

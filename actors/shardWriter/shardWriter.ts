@@ -2,13 +2,15 @@
  * The shard writer actor: gives the machine its transactions and turns what it does into messages.
  * Runs in the shard's own thread (worker.ts), or in a test's.
  */
-import { merge, type Observable, Subject, type Subscription } from '../rx.js';
+
 import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
 import { type ChannelHandle, native } from '../../src/native/addon.js';
 import { CommitError, ShardCommitter, type ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from '../../src/stores/storeError.js';
-import type { FromWriter, ReaderToWriter, ToWriter } from '../messages.js';
+import type { FromWriter, ReaderToWriter, ToWriter, WriterDump } from '../messages.js';
+import { merge, type Observable, Subject, type Subscription } from '../rx.js';
+import { stateText } from '../stateText.js';
 
 export interface ShardWriterOptions extends ShardCommitterOptions {
   readonly shard: number;
@@ -96,6 +98,19 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
       reports$.complete();
     },
   });
+  const dump = (): WriterDump => {
+    const { value, context } = actor.getSnapshot();
+    const owed = committer?.lost ?? [];
+    return {
+      state: stateText(value),
+      commits: context.commits,
+      rows: context.rows,
+      failures: context.failures,
+      owed: owed.length,
+      owedRanges: owed.slice(0, DUMPED_RANGES).map(({ cpu, first, last }) => ({ cpu, first, last })),
+      lastSequences: committer?.lastSequences() ?? new Map(),
+    };
+  };
   actor.start();
   subscriptions.push(
     merge(options.readers$, options.commands$).subscribe((message) => {
@@ -117,6 +132,9 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
         case 'close':
           actor.send({ type: 'writer.close' });
           break;
+        case 'dump':
+          reports$.next({ type: 'dumped', dump: dump() });
+          break;
       }
     }),
   );
@@ -127,6 +145,9 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
 export function openChannel(shard: number, limits: WriterLimits): ChannelHandle {
   return native.channelOpen(shard, limits.maxBatchSize, CHANNEL_BYTES);
 }
+
+/** Ranges a dump names; the rest is only counted. */
+const DUMPED_RANGES = 20;
 
 /** Bytes one segment may hold, whatever its number of events. */
 const CHANNEL_BYTES = 16 * 1024 * 1024;

@@ -27,6 +27,8 @@ const HEADINGS = [
   'events/s',
   'lowest',
   'highest',
+  'cpu us',
+  'rows/tx',
   'emitted',
   'stored',
   'lost',

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { openShardWriter } from '../../src/stores/shard.js';
 import { CHECKPOINT_BYTES, ROW_OVERHEAD } from '../../src/stores/shardCommitter.js';
+import { type Elapsed, startWatch } from './stopwatch.js';
 import { BATCH, BOOT_ID } from './workload.js';
 
 const RING_DATA_OFFSET = 8192;
@@ -9,14 +10,14 @@ const RING_DATA_OFFSET = 8192;
 const INSERT = `INSERT INTO events (boot_id, timestamp, cpu_id, sequence, origin_class, event_type,
   effective_token_guid, true_token_guid, process_guid, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
-/** Stores the first `events` events of a filled ring file; returns the seconds it took. */
-export function storeRowByRow(file: string, ringFile: string, events: number): number {
+/** Stores the first `events` events of a filled ring file. */
+export function storeRowByRow(file: string, ringFile: string, events: number): Elapsed {
   const ring = readFileSync(ringFile);
   const db = openShardWriter(file);
   const insert = db.prepare(INSERT);
   const begin = db.prepare('BEGIN IMMEDIATE');
   const commit = db.prepare('COMMIT');
-  const started = performance.now();
+  const watch = startWatch();
   let sinceCheckpoint = 0;
   let at = RING_DATA_OFFSET;
   for (let done = 0; done < events; ) {
@@ -43,7 +44,7 @@ export function storeRowByRow(file: string, ringFile: string, events: number): n
     db.pragma('wal_checkpoint(PASSIVE)');
     sinceCheckpoint = 0;
   }
-  const seconds = (performance.now() - started) / 1000;
+  const elapsed = watch();
   db.close();
-  return seconds;
+  return elapsed;
 }

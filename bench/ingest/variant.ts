@@ -1,5 +1,6 @@
 /** Entry of a variant's own process, so that memory and leftovers of one do not colour another. */
 import { storeRowByRow } from './rowByRow.js';
+import type { Elapsed } from './stopwatch.js';
 import { storeTheWholeWay, type WholeWayOptions } from './wholeWay.js';
 import { storeWithWriters } from './writers.js';
 import type { WriterThreadData } from './writerThread.js';
@@ -11,20 +12,20 @@ export type VariantTask =
   | { readonly kind: 'wholeWay'; readonly options: WholeWayOptions };
 
 /** What it prints: one JSON line. */
-export interface VariantResult {
-  readonly seconds: number;
+export interface VariantResult extends Elapsed {
   /** Only where a load generator ran beside it. */
   readonly emitted?: number;
   readonly commits?: number;
+  /** See WholeWayResult. */
   readonly peakBacklog?: number;
 }
 
 async function perform(task: VariantTask): Promise<VariantResult> {
   switch (task.kind) {
     case 'rowByRow':
-      return { seconds: storeRowByRow(task.file, task.ringFile, task.events) };
+      return storeRowByRow(task.file, task.ringFile, task.events);
     case 'writers':
-      return { seconds: await storeWithWriters(task.parts) };
+      return storeWithWriters(task.parts);
     case 'wholeWay': {
       const { emitted, ...result } = await storeTheWholeWay(task.options);
       return { ...result, emitted: emitted.events };

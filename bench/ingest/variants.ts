@@ -28,6 +28,7 @@ export interface Bench {
 export interface Sample {
   readonly emitted: number;
   readonly seconds: number;
+  readonly cpuSeconds: number;
   readonly peakBytes: number;
   /** See WholeWayResult; null where no ring was being filled meanwhile. */
   readonly peakBacklog: number | null;
@@ -39,6 +40,7 @@ export interface WholeWayShape {
   readonly rings: number;
   readonly events: number;
   readonly rate: number;
+  /** Data bytes of each ring. */
   readonly capacity: number;
 }
 
@@ -84,7 +86,9 @@ export async function runWholeWay(bench: Bench, shape: WholeWayShape): Promise<S
         const path = join(ringDirectory, ringFileName(cpu));
         native.producerClose(native.producerCreate(path, cpu, shape.capacity));
       }
-      const measured = await perform({ kind: 'wholeWay', options: { directory, ringDirectory, ...shape } });
+      const { rings, events, rate } = shape;
+      const options = { directory, ringDirectory, rings, events, rate };
+      const measured = await perform({ kind: 'wholeWay', options });
       const files = Array.from({ length: shape.rings }, (_, shard) => join(directory, shardFileName(shard)));
       return sampleOf(measured, files, shape.events);
     } finally {
@@ -109,8 +113,8 @@ function perform(task: VariantTask): Promise<Measured<VariantResult>> {
 
 function sampleOf(measured: Measured<VariantResult>, files: readonly string[], expected: number): Sample {
   const { result, peakBytes } = measured;
-  const { seconds, emitted = expected, peakBacklog = null, commits = null } = result;
-  return { emitted, seconds, peakBytes, peakBacklog, commits, account: account(files, emitted) };
+  const { seconds, cpuSeconds, emitted = expected, peakBacklog = null, commits = null } = result;
+  return { emitted, seconds, cpuSeconds, peakBytes, peakBacklog, commits, account: account(files, emitted) };
 }
 
 async function inFreshDirectory(bench: Bench, work: (directory: string) => Promise<Sample>): Promise<Sample> {

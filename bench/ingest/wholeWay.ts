@@ -3,6 +3,7 @@ import { EventPipeline } from '../../actors/daemon/eventPipeline.js';
 import { attachAllRings, type KmesSource } from '../../src/host/kmes.js';
 import { native } from '../../src/native/addon.js';
 import { openEventStore } from '../../src/stores/eventStore.js';
+import { type Elapsed, startWatch } from './stopwatch.js';
 import { BOOT_ID, type Emitted, EVENT_BYTES, emitEvents, LIMITS } from './workload.js';
 
 export interface WholeWayOptions {
@@ -10,20 +11,17 @@ export interface WholeWayOptions {
   readonly ringDirectory: string;
   /** Rings, and as many shards. */
   readonly rings: number;
-  /** Data bytes of each ring. */
-  readonly capacity: number;
   /** For all rings together. */
   readonly events: number;
   /** Per second for all rings together; 0 = as fast as possible. */
   readonly rate: number;
 }
 
-export interface WholeWayResult {
-  /** From the start of the load generator to the last commit. */
-  readonly seconds: number;
+/** Measured from the start of the load generator, whose processor time is its own, to the last commit. */
+export interface WholeWayResult extends Elapsed {
   readonly emitted: Emitted;
   readonly commits: number;
-  /** Most bytes ever waiting in the rings and behind them, as a share of what the rings hold. */
+  /** Most events ever emitted but not yet stored. */
   readonly peakBacklog: number;
 }
 
@@ -31,7 +29,7 @@ const DEADLINE_MS = 60_000;
 const SAMPLE_MS = 5;
 
 export async function storeTheWholeWay(options: WholeWayOptions): Promise<WholeWayResult> {
-  const { directory, ringDirectory, rings: count, capacity, events, rate } = options;
+  const { directory, ringDirectory, rings: count, events, rate } = options;
   const { shards } = openEventStore(directory, count);
   const kmes: KmesSource = { kind: 'embedded', directory: ringDirectory };
   const rings = attachAllRings(kmes);
@@ -45,31 +43,32 @@ export async function storeTheWholeWay(options: WholeWayOptions): Promise<WholeW
     limits: LIMITS,
     emergencyPercent: 75,
   });
+  let watch = startWatch();
+  let lastCommit = watch();
   let stored = 0;
   let commits = 0;
-  let lastCommit = 0;
-  let peakBytes = 0;
+  let peakBacklog = 0;
   const failures: string[] = [];
   let emitting = true;
   const sample = () => {
     // A drain thread closes its ring when it has finished.
     if (!emitting) return;
     const written = rings.reduce((sum, { ring }) => sum + Number(native.ringStatus(ring).writePos), 0);
-    peakBytes = Math.max(peakBytes, written - stored * EVENT_BYTES);
+    peakBacklog = Math.max(peakBacklog, Math.round(written / EVENT_BYTES) - stored);
   };
   pipeline.reports$.subscribe((report) => {
     if (report.type === 'commit') {
       sample();
       stored += report.events;
       commits++;
-      lastCommit = performance.now();
+      lastCommit = watch();
     } else if (report.type === 'threadFailed' || report.type === 'commitFailed') {
       failures.push(JSON.stringify(report));
     }
   });
   await pipeline.start();
+  watch = startWatch();
   const sampler = setInterval(sample, SAMPLE_MS);
-  const started = performance.now();
   const emitted = await emitEvents({ directory: ringDirectory, rings: count, events, rate });
   emitting = false;
   clearInterval(sampler);
@@ -78,6 +77,5 @@ export async function storeTheWholeWay(options: WholeWayOptions): Promise<WholeW
   await pipeline.closeStores(DEADLINE_MS);
   await pipeline.release();
   if (failures.length > 0) throw new Error(failures.join('; '));
-  const seconds = (lastCommit - started) / 1000;
-  return { seconds, emitted, commits, peakBacklog: peakBytes / (capacity * count) };
+  return { ...lastCommit, emitted, commits, peakBacklog };
 }

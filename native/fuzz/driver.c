@@ -5,7 +5,7 @@
  *   fuzz_NAME SECONDS [CORPUS-DIRECTORY [SEED]]
  *   fuzz_NAME FILE            runs one input, for a crash that was kept
  *
- * An input that makes a sanitizer stop is kept as crash-NAME in the working directory.
+ * An input that makes a sanitizer stop is kept beside the program, as fuzz_NAME.crash.
  */
 #include <dirent.h>
 #include <stdbool.h>
@@ -46,9 +46,8 @@ static uint64_t next(void) {
 static size_t below(size_t bound) { return bound == 0 ? 0 : next() % bound; }
 
 static void keep_crash(void) {
-  char path[256];
-  const char *name = strrchr(program, '/');
-  snprintf(path, sizeof path, "crash-%s", name != NULL ? name + 1 : program);
+  char path[4096];
+  snprintf(path, sizeof path, "%s.crash", program);
   FILE *file = fopen(path, "wb");
   if (file == NULL) return;
   fwrite(current, 1, current_length, file);
@@ -177,7 +176,8 @@ int main(int argc, char **argv) {
     clock_gettime(CLOCK_MONOTONIC, &now);
   } while ((double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9 <
            seconds);
-  printf("%s: %zu seeds, %llu mutations, no finding\n", program, seed_count,
+  const char *name = strrchr(program, '/');
+  printf("ok %s: %zu seeds, %llu mutations\n", name != NULL ? name + 1 : program, seed_count,
          (unsigned long long)runs);
   return 0;
 }

@@ -6,11 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int expect_failures;
+static int expect_failures, expect_failures_before;
+static const char *expect_title;
 
-/* Announces what the following checks prove, with the requirement IDs first. */
+/* Says how the checks since the last title went. */
+static inline void expect_close(void) {
+  if (expect_title == NULL) return;
+  printf("%s %s\n", expect_failures == expect_failures_before ? "ok" : "not ok", expect_title);
+  /* A later crash must not swallow it. */
+  fflush(stdout);
+  expect_title = NULL;
+}
+
+/* Begins a case: what the following checks prove, with the requirement IDs first. */
 static inline void title(const char *text) {
-  printf("%s\n", text);
+  expect_close();
+  expect_title = text;
+  expect_failures_before = expect_failures;
 }
 
 #define EXPECT(condition)                                                        \
@@ -30,6 +42,7 @@ static inline unsigned char *exact_copy(const void *bytes, size_t n) {
 }
 
 static inline int expect_result(void) {
+  expect_close();
   if (expect_failures > 0) fprintf(stderr, "%d checks failed\n", expect_failures);
   return expect_failures > 0;
 }

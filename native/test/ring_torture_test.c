@@ -204,9 +204,6 @@ static void torture(uint32_t lanes, uint32_t rows, enum mode mode) {
   EXPECT(status.events == torture.stored && status.lost == torture.lost);
   EXPECT(torture.stored + torture.lost == torture.emitted);
   EXPECT(torture.settled > 0);
-  fprintf(stderr, "  %u lane(s): emitted %llu, stored %llu, lost %llu, lapped %u times\n", lanes,
-          (unsigned long long)torture.emitted, (unsigned long long)torture.stored,
-          (unsigned long long)torture.lost, atomic_load(&torture.jumps));
   drain_free(torture.drain);
   free(torture.accounted);
   for (uint32_t i = 0; i < lanes; i++) fixture_channel_close(&torture.channels[i]);

@@ -105,7 +105,7 @@ export class ShardCommitter {
 
   /**
    * One transaction: gap records for lost ranges, then synthetic rows, then one segment (FAIL-5).
-   * At most `maxBatchSize` rows as far as the channel's own bound allows (ING-55).
+   * At most `maxBatchSize` rows, provided the channel is bounded by it (ING-55).
    *
    * @throws CommitError after rolling back; the segment's ranges are on the lost list then.
    */
@@ -114,7 +114,8 @@ export class ShardCommitter {
     const owed = this.#lost.slice(0, limits.maxBatchSize);
     const synthetic = this.#synthetic.slice(0, Math.max(limits.maxBatchSize - owed.length, 0));
     const owes = owed.length < this.#lost.length || (this.#proving && owed.length + synthetic.length > 0);
-    const segment = owes ? null : native.channelTake(this.#options.channel);
+    const room = limits.maxBatchSize - owed.length - synthetic.length;
+    const segment = owes ? null : this.#take(room, limits.maxBatchSize);
     if (owed.length + synthetic.length === 0 && segment === null) return this.#nothing();
     try {
       this.#begin.run();
@@ -147,6 +148,20 @@ export class ShardCommitter {
   /** Closes the connection; SQLite checkpoints the WAL (LIFE-207). */
   close(): void {
     this.#db.close();
+  }
+
+  /** The next segment, cut to what the other rows leave of the batch: those count, too (ING-55). */
+  #take(room: number, maxBatchSize: number): SegmentInfo | null {
+    const { channel } = this.#options;
+    if (room >= maxBatchSize) return native.channelTake(channel);
+    if (room === 0) return null;
+    const { maxRows } = native.channelStatus(channel);
+    native.channelLimit(channel, Math.min(room, maxRows));
+    try {
+      return native.channelTake(channel);
+    } finally {
+      native.channelLimit(channel, maxRows);
+    }
   }
 
   #nothing(): CommitResult {

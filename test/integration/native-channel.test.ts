@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { native } from '../../src/native/addon.js';
-import { inWorld, type Row, shape, until } from '../fixtures/nativeRing.js';
+import { inWorld, numbered, type Row, shape, TYPE, until } from '../fixtures/nativeRing.js';
 
 // ---- Backpressure ----
 
@@ -218,3 +218,101 @@ inWorld('[ING-31][STO-15] two CPUs in one channel keep their own watermarks and 
     ],
   );
 });
+
+inWorld(
+  '[FAIL-9] [STO-8] a lost gap keeps its cause, its timestamps and when it was detected',
+  async (world) => {
+    const producer = world.create(65536);
+    const channel = world.channel();
+    const before = native.realtimeNs();
+    const emitLost = (): void => {
+      assert.equal(
+        native.producerEmit(producer, 0, { type: new Uint8Array(), payload: numbered(1) }, null),
+        null,
+      );
+    };
+    world.emit(producer, 1);
+    emitLost();
+    world.emit(producer, 1);
+    emitLost();
+    world.emit(producer, 1);
+    // Sequence 2 was lost while nobody read (a restart), 4 is lost to this run like any other.
+    const resumed = world.drain([channel], { lastSequence: 1n, lastTimestamp: 77n });
+    await resumed.reached(5n);
+    const runs = native.segmentLost(world.take(channel).segment);
+    assert.deepEqual(
+      runs.map(({ kind, first, last, cause }) => [kind, first, last, cause]),
+      [
+        ['gap', 2n, 2n, 'restart'],
+        ['events', 3n, 3n, null],
+        ['gap', 4n, 4n, 'ring_loss'],
+        ['events', 5n, 5n, null],
+      ],
+    );
+    const [restart, event, loss] = runs;
+    assert.ok(restart?.detectedAt && loss?.detectedAt);
+    assert.ok(restart.detectedAt >= before && restart.detectedAt <= loss.detectedAt);
+    assert.ok(loss.detectedAt <= native.realtimeNs());
+    assert.equal(event?.detectedAt, null);
+    assert.equal(event?.revealingTimestamp, null);
+    assert.ok(loss.previousTimestamp !== null && loss.revealingTimestamp !== null);
+  },
+);
+
+inWorld('[FAIL-9] 10,000 alternate sequences are listed fast, one run each', async (world) => {
+  const producer = world.create(1 << 22);
+  const [odd, even] = [world.channel(), world.channel()];
+  const drain = world.drain([odd, even]);
+  for (let i = 0; i < 20; i++) {
+    native.producerEmitBatch(
+      producer,
+      0,
+      Array.from({ length: 1000 }, () => ({ type: TYPE, payload: numbered(i) })),
+      null,
+    );
+  }
+  await drain.reached(20_000n);
+  const segment = world.take(odd);
+  assert.equal(segment.rows, 10_000);
+  const before = native.monotonicNs();
+  const runs = native.segmentLost(segment.segment);
+  assert.ok(native.monotonicNs() - before < 300_000_000n);
+  assert.equal(runs.length, 10_000);
+  assert.ok(runs.every(({ first, last }, i) => first === BigInt(2 * i + 1) && last === first));
+});
+
+inWorld(
+  '[ING-55] [STO-15] a limit lowered twice splits a segment into takes with exact watermarks',
+  async (world) => {
+    const producers = [world.create(1 << 18, 0), world.create(1 << 18, 1)] as const;
+    const channel = world.channel(1000);
+    const drains = [world.drain([channel], { cpu: 0 }), world.drain([channel], { cpu: 1 })] as const;
+    for (let i = 0; i < 10; i++) {
+      world.emit(producers[0], 10);
+      world.emit(producers[1], 5);
+      await drains[0].reached(BigInt(10 * (i + 1)));
+      await drains[1].reached(BigInt(5 * (i + 1)));
+    }
+    const stored: [bigint, bigint] = [0n, 0n];
+    const settled: [bigint, bigint] = [0n, 0n];
+    for (const limit of [70, 70, 3, 3, 3]) {
+      native.channelLimit(channel, limit);
+      const segment = native.channelTake(channel);
+      if (segment === null) break;
+      assert.ok(segment.rows <= limit);
+      for (const row of world.rows(segment.segment)) {
+        assert.ok(row.kind === 'event' && row.sequence === stored[row.cpu as 0 | 1] + 1n);
+        stored[row.cpu as 0 | 1] = row.sequence;
+      }
+      for (const mark of native.segmentWatermarks(segment.segment)) {
+        assert.equal(mark.last, stored[mark.cpu as 0 | 1]);
+        assert.equal(mark.settled, mark.last, 'everything up to the last row of this take, nothing after it');
+        settled[mark.cpu as 0 | 1] = mark.settled;
+      }
+      native.segmentCommitted(segment.segment);
+    }
+    assert.deepEqual(settled, stored);
+    assert.equal(stored[0] + stored[1], 149n);
+    assert.equal(native.channelStatus(channel).rows, 1);
+  },
+);

@@ -120,7 +120,7 @@ export class ShardWorld {
   /** Every insert fails until `repair`. */
   sabotage(): void {
     this.#outside((db) =>
-      db.exec("CREATE TRIGGER sabotage BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'sabotage'); END"),
+      db.exec("CREATE TRIGGER IF NOT EXISTS sabotage BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'sabotage'); END"),
     );
   }
 
@@ -154,8 +154,8 @@ export class ShardWorld {
     openShardWriter(this.file).close();
   }
 
-  /** Lets `intruder` hold the lock; resolves when a commit started now will meet it. */
-  async obstruct(intruder: Intruder, count: number): Promise<{ over(): Promise<void> }> {
+  /** Lets `intruder` hold the lock, so that a commit started now meets it and `count` events arrive meanwhile. */
+  obstruct(intruder: Intruder, count: number): { over(): Promise<void> } {
     const { cpu, producer } = this.#next();
     const before = this.#sequence(producer);
     const events = Array.from({ length: count }, () => ({ type: TYPE, payload: PAYLOAD }));
@@ -329,7 +329,8 @@ export class Intruder {
     workerData: this.#held.buffer,
   });
 
-  async obstruct(order: IntruderOrder): Promise<Promise<void>> {
+  /** Returns when the lock is held; resolves when it is free again. */
+  obstruct(order: IntruderOrder): Promise<void> {
     Atomics.store(this.#held, 0, 0);
     const done = new Promise<void>((resolve, reject) => {
       this.#worker.once('message', () => resolve());
@@ -337,7 +338,13 @@ export class Intruder {
     });
     this.#worker.postMessage(order);
     Atomics.wait(this.#held, 0, 0, 5000);
+    if (Atomics.load(this.#held, 0) === 0) throw new Error('the intruder did not get the lock');
     return done;
+  }
+
+  /** Resolves when the thread runs. */
+  async online(): Promise<void> {
+    await new Promise((resolve) => this.#worker.once('online', resolve));
   }
 
   async close(): Promise<void> {

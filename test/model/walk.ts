@@ -48,10 +48,13 @@ export function pathsOf(machine: AnyStateMachine, options: PathOptions): Step[][
   const paths = getShortestPaths(machine, {
     ...(options.input === undefined ? {} : { input: options.input }),
     events: (state: AnyMachineSnapshot) => options.events(state),
-    filterEvents: (state: AnyMachineSnapshot, event: EventObject) => state.can(event),
+    // `can` is blind to transitions that forbid: neither target nor action, yet a decision.
+    filterEvents: (state: AnyMachineSnapshot, event: EventObject) =>
+      state.can(event) || machine.getTransitionData(state, event).length > 0,
     serializeEvent: keyOf,
     serializeState: (state: AnyMachineSnapshot, event?: EventObject, previous?: AnyMachineSnapshot) =>
       keyOf([state.value, options.project(state), event, previous?.value]),
+    stopWhen: (state: AnyMachineSnapshot) => state.status !== 'active',
     limit: options.limit ?? 20_000,
   } as Parameters<typeof getShortestPaths>[1]);
   const walks = paths.map(({ steps }) =>
@@ -69,9 +72,15 @@ export function pathsOf(machine: AnyStateMachine, options: PathOptions): Step[][
   return walks.filter((walk) => !beginnings.has(keyOf(walk.map(({ event }) => event))));
 }
 
-/** `stop.requested → xstate.done.actor.… (more)`: the path in a failure message. */
-export function describePath(path: readonly Step[]): string {
-  return path.map(({ event, value }) => `${keyOf(event)} → ${value}`).join('\n  ');
+/** A failure on a path, with the path in words. */
+export class WalkError extends Error {
+  override readonly name = 'WalkError';
+
+  constructor(path: readonly Step[], cause: unknown) {
+    const steps = path.map(({ event, value }) => `${keyOf(event)} → ${value}`).join('\n  ');
+    super(`${cause instanceof Error ? cause.message : String(cause)}\non the path\n  ${steps}`, { cause });
+    if (cause instanceof Error && cause.stack !== undefined) this.stack = `${this.message}\n${cause.stack}`;
+  }
 }
 
 /** Every transition of a machine, each under a key that does not depend on the machine object. */

@@ -85,6 +85,72 @@ test('[WIRE-2] handed-out payloads do not change when more arrives', () => {
   assert.deepEqual([...(first ?? [])], [1, 2, 3]);
 });
 
+test('[WIRE-2] [WIRE-3] frames sent byte by byte cost no more than a small multiple of their bytes', () => {
+  const size = 1 << 20;
+  const frame = encodeFrame(new Uint8Array(size).fill(7));
+  const decoder = new FrameDecoder(size);
+  const before = process.memoryUsage().arrayBuffers;
+  let most = 0;
+  for (let at = 0; at < frame.length - 1; at++) {
+    // Each byte in memory of its own, as a socket delivers it.
+    decoder.push(Uint8Array.of(frame[at] ?? 0));
+    if (at % 65536 === 0) most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+    assert.equal(decoder.next(), null);
+  }
+  // The buffer, its predecessor while it is not collected yet, and bytes not yet collected.
+  assert.ok(most < 40 * size, `${most} bytes`);
+  assert.equal(decoder.buffered, frame.length - 1);
+  decoder.push(frame.subarray(-1));
+  const payload = decoder.next();
+  assert.equal(payload?.length, size);
+  assert.ok(payload?.every((byte) => byte === 7));
+});
+
+test('[WIRE-2] large frames come out whole whatever the chunk sizes, and chunks are never written to', () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.constantFrom(0, 3, 5000, 16_384, 16_385, 40_000, 70_000), { maxLength: 6 }),
+      fc.array(fc.constantFrom(1, 7, 16_383, 16_384, 30_000, 65_536, 100_000), {
+        minLength: 1,
+        maxLength: 6,
+      }),
+      (lengths, sizes) => {
+        const payloads = lengths.map((length, i) =>
+          new Uint8Array(length).map((_, at) => (at * 31 + i) & 255),
+        );
+        const stream = Buffer.concat(payloads.map((payload) => encodeFrame(payload)));
+        const decoder = new FrameDecoder(70_000);
+        const [out, chunks]: [Uint8Array[], [Uint8Array, Uint8Array][]] = [[], []];
+        for (let at = 0, turn = 0; at < stream.length; turn++) {
+          const size = sizes[turn % sizes.length] ?? 1;
+          const chunk = Uint8Array.from(stream.subarray(at, at + Math.max(size, stream.length / 200)));
+          chunks.push([chunk, chunk.slice()]);
+          decoder.push(chunk);
+          at += chunk.length;
+          for (let payload = decoder.next(); payload !== null; payload = decoder.next()) out.push(payload);
+        }
+        assert.equal(decoder.buffered, 0);
+        assert.equal(out.length, payloads.length);
+        assert.ok(payloads.every((payload, i) => Buffer.compare(payload, out[i] ?? new Uint8Array(1)) === 0));
+        assert.ok(chunks.every(([chunk, copy]) => Buffer.compare(chunk, copy) === 0));
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
+
+test('[WIRE-2] a large frame in one chunk is not copied, a small one does not keep its chunk alive', () => {
+  const decoder = new FrameDecoder(1 << 20);
+  const large = encodeFrame(new Uint8Array(50_000));
+  decoder.push(large);
+  assert.equal(decoder.next()?.buffer, large.buffer);
+  const many = Buffer.concat([encodeFrame(new Uint8Array(100)), encodeFrame(new Uint8Array(20_000))]);
+  decoder.push(many);
+  const small = decoder.next();
+  assert.equal(small?.length, 100);
+  assert.notEqual(small?.buffer, many.buffer);
+});
+
 test('[WIRE-4] a request is a map with the string query; unknown keys of any kind are passed over', () => {
   assert.deepEqual(decodeRequest(payloadOf(encodeRequest('EVENTS TAKE 1 -- ü'))), {
     ok: true,

@@ -1,0 +1,329 @@
+/** Every path of the shard writer's machine, walked on the real actor with real rings and a real file. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { Subject } from 'rxjs';
+import { type AnyMachineSnapshot, SimulatedClock } from 'xstate';
+import type { FromWriter, ReaderToWriter, ToWriter } from '../../actors/messages.js';
+import { type ShardWriter, startShardWriter } from '../../actors/shardWriter/shardWriter.js';
+import {
+  FINAL_ATTEMPTS,
+  FIRST_RETRY_MS,
+  shardWriterMachine,
+  type WriterLimits,
+} from '../../machines/shardWriter.js';
+import { native } from '../../src/native/addon.js';
+import { configChangeEvent } from '../../src/stores/synthetic.js';
+import { BOOT, Intruder, ShardWorld } from './shardWorld.js';
+import { Coverage, Gates, type ModelEvent, pathsOf, Shadow, type Step, until, WalkError } from './walk.js';
+
+/** A latency of 2 ms leaves no time to linger, whatever the load (see batchPolicy.ts). */
+const STEADY: WriterLimits = { maxBatchSize: 400, maxBatchLatencyMs: 2 };
+/** Batches of 3000 rows at once are a load that makes the writer linger. */
+const BURSTS: WriterLimits = { maxBatchSize: 4000, maxBatchLatencyMs: 1000 };
+const BURST_ROWS = 3000;
+
+const DONE = 'xstate.done.actor.0.shardWriter';
+const ERROR = 'xstate.error.actor.0.shardWriter';
+
+const failure = (corrupt: boolean) => ({ code: 'SQLITE_X', message: 'x', corrupt, lost: [] });
+
+/** Everything the world can do to a writer. `rows` says how the channel stands against half a batch. */
+function worldEvents(limits: WriterLimits, lingerMs: number): readonly ModelEvent[] {
+  const report = (more: boolean) => ({ rows: 1, events: 1, bytes: 1, commitMs: 1, more, lingerMs });
+  return [
+    { type: 'batch.available', rows: 3 },
+    { type: 'batch.available', rows: limits.maxBatchSize / 2 },
+    { type: 'synthetic.queued' },
+    { type: 'limits.changed', limits: { ...limits, maxBatchSize: limits.maxBatchSize + 100 } },
+    { type: 'writer.stop' },
+    { type: 'writer.close' },
+    { type: `${DONE}.recovering` },
+    { type: `${ERROR}.recovering`, error: failure(true) },
+    ...['committing', 'finalCommit'].flatMap((state) => [
+      { type: `${DONE}.${state}`, output: report(false) },
+      { type: `${DONE}.${state}`, output: report(true) },
+      { type: `${ERROR}.${state}`, error: failure(false) },
+      { type: `${ERROR}.${state}`, error: failure(true) },
+    ]),
+    { type: `${DONE}.closing` },
+    { type: 'xstate.after.linger.shardWriter.batching' },
+    { type: 'xstate.after.retry.shardWriter.degraded' },
+  ];
+}
+
+/** Only what the writer's present state can be told: a promise of another state cannot settle. */
+function possible(events: readonly ModelEvent[], state: AnyMachineSnapshot): ModelEvent[] {
+  const value = String(state.value);
+  return events.filter(({ type, rows }) => {
+    if (type.startsWith('xstate.')) return type.endsWith(`.${value}`);
+    // Elsewhere the number of rows decides nothing.
+    return type !== 'batch.available' || Number(rows) > 3 === (value === 'batching');
+  });
+}
+
+function walksOf(limits: WriterLimits, lingerMs: number): Step[][] {
+  const events = worldEvents(limits, lingerMs);
+  return pathsOf(shardWriterMachine, {
+    input: { shard: 0, limits },
+    events: (state) => possible(events, state),
+    project: ({ context }) => {
+      const { arrived, stopping, failures, lingerMs: linger } = context;
+      return [arrived, stopping, Math.min(failures, FINAL_ATTEMPTS), linger > 0];
+    },
+  });
+}
+
+const coverage = new Coverage(shardWriterMachine);
+const intruder = new Intruder();
+let root = '';
+
+before(async () => {
+  // Rings and shards in memory: the walks commit some thousand times.
+  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-model-'));
+  await intruder.online();
+});
+after(async () => {
+  await intruder.close();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** Drives one writer along one path. */
+class Driver {
+  readonly world = new ShardWorld(root);
+  readonly #readers$ = new Subject<ReaderToWriter>();
+  readonly #commands$ = new Subject<ToWriter>();
+  readonly #clock = new SimulatedClock();
+  readonly #gates = new Gates();
+  readonly #shadow: Shadow;
+  readonly #writer: ShardWriter;
+  readonly #reports: FromWriter[] = [];
+  /** The file holds what the ledger says: it was opened, and nothing outside changed it. */
+  #open = false;
+  #damaged = false;
+  #gaveUp = false;
+
+  constructor(
+    readonly limits: WriterLimits,
+    readonly bursts: boolean,
+  ) {
+    this.#shadow = new Shadow(shardWriterMachine, { shard: 0, limits }, coverage);
+    this.#writer = startShardWriter({
+      shard: 0,
+      file: this.world.file,
+      bootId: BOOT,
+      channel: this.world.channel,
+      unordered: [],
+      limits,
+      readers$: this.#readers$,
+      commands$: this.#commands$,
+      clock: this.#clock,
+      pace: this.#gates.hold,
+      inspect: this.#shadow.inspect,
+    });
+    this.#writer.reports$.subscribe((report) => this.#reports.push(report));
+  }
+
+  async walk(path: readonly Step[]): Promise<void> {
+    for (const step of path) {
+      await this.#do(step.event);
+      this.#shadow.compare(this.#writer.actor, step);
+      if (this.#open) this.world.check();
+    }
+    await this.#finish();
+  }
+
+  close(): void {
+    for (const deed of ['open', 'commit', 'close']) this.#gates.drop(deed);
+    this.world.close();
+  }
+
+  async #do(event: ModelEvent): Promise<void> {
+    switch (event.type) {
+      case 'batch.available': {
+        const rows = Number(event.rows) > 3 ? await this.#handOffMany() : await this.world.handOff();
+        this.#readers$.next({ type: 'batch.available', rows });
+        return;
+      }
+      case 'synthetic.queued': {
+        const key = this.world.synthetic();
+        const change = configChangeEvent(native.realtimeNs(), { key, oldValue: 1, newValue: 2 });
+        this.#commands$.next({ type: 'synthetic', event: change });
+        return;
+      }
+      case 'limits.changed': {
+        const limits = event.limits as WriterLimits;
+        this.#commands$.next({ type: 'limits', limits });
+        assert.equal(native.channelStatus(this.world.channel).maxRows, limits.maxBatchSize);
+        return;
+      }
+      case 'writer.stop':
+        this.#commands$.next({ type: 'stop' });
+        return;
+      case 'writer.close':
+        this.#commands$.next({ type: 'close' });
+        return;
+      case `${DONE}.recovering`:
+        await this.#settle('open', event.type);
+        this.#open = true;
+        return;
+      case `${ERROR}.recovering`:
+        return this.#failToOpen(event.type);
+      case `${DONE}.committing`:
+      case `${DONE}.finalCommit`:
+        return this.#commit(event.type, (event.output as { more: boolean }).more);
+      case `${ERROR}.committing`:
+      case `${ERROR}.finalCommit`:
+        return this.#failToCommit(event.type, (event.error as { corrupt: boolean }).corrupt);
+      case `${DONE}.closing`:
+        return this.#settle('close', event.type);
+      case 'xstate.after.linger.shardWriter.batching':
+        return this.#pass(this.#context.lingerMs);
+      case 'xstate.after.retry.shardWriter.degraded':
+        return this.#pass(FIRST_RETRY_MS * 2 ** (this.#context.failures - 1));
+      default:
+        assert.fail(`no deed for ${event.type}`);
+    }
+  }
+
+  async #failToOpen(type: string): Promise<void> {
+    this.world.replaceByGarbage();
+    const bytes = readFileSync(this.world.file);
+    await this.#settle('open', type);
+    assert.deepEqual(readFileSync(this.world.file), bytes, '[FAIL-13] a foreign file was written to');
+  }
+
+  async #commit(type: string, more: boolean): Promise<void> {
+    this.world.repair();
+    const short = this.bursts ? BURST_ROWS - this.world.waitingRows : 0;
+    if (short > 0) await this.world.handOffMany(short);
+    const hindered = more && !this.world.owes;
+    if (more && this.world.waitingRows === 0) await this.world.handOff();
+    const lock = hindered ? this.world.obstruct(intruder, 5) : null;
+    const settled = this.#settle('commit', type, () => this.world.committed());
+    await settled;
+    await lock?.over();
+  }
+
+  async #failToCommit(type: string, corrupt: boolean): Promise<void> {
+    if (this.world.waitingRows === 0 && !this.world.owes) await this.world.handOff();
+    this.world.repair();
+    if (corrupt) this.world.damage();
+    else this.world.sabotage();
+    this.#damaged ||= corrupt;
+    await this.#settle('commit', type, () => this.world.failed());
+    const reported = this.#reports.filter((report) => report.type === 'failed').at(-1);
+    assert.ok(reported?.type === 'failed');
+    assert.equal(reported.failure.code, corrupt ? 'SQLITE_CORRUPT' : 'SQLITE_CONSTRAINT_TRIGGER');
+    this.#gaveUp ||= this.#value === 'drained';
+  }
+
+  /** Lets the deed go and waits until the machine has heard how it ended. */
+  async #settle(deed: string, type: string, released: () => void = () => undefined): Promise<void> {
+    const heard = this.#shadow.seen.length;
+    await this.#gates.release(deed);
+    released();
+    await until(type, () => this.#shadow.seen.length > heard);
+    assert.equal(this.#shadow.seen[heard]?.type, type);
+  }
+
+  /** Not one millisecond early. */
+  #pass(ms: number): void {
+    assert.ok(ms > 0);
+    const before = this.#shadow.seen.length;
+    this.#clock.increment(ms - 1);
+    assert.equal(this.#shadow.seen.length, before, `${ms} ms had not passed`);
+    this.#clock.increment(1);
+    assert.equal(this.#shadow.seen.length, before + 1, `${ms} ms had passed`);
+  }
+
+  async #handOffMany(): Promise<number> {
+    const half = this.limits.maxBatchSize / 2;
+    return this.world.handOffMany(Math.max(half - this.world.waitingRows, 1));
+  }
+
+  /** From wherever the path ended: the disk works again, the daemon stops the writer, nothing may be missing. */
+  async #finish(): Promise<void> {
+    const { actor } = this.#writer;
+    for (let deeds = 0; actor.getSnapshot().status === 'active'; deeds++) {
+      assert.ok(deeds < 20, `the writer stays in ${this.#value}`);
+      await this.#do(this.#nextOfStop());
+      if (this.#open) this.world.check();
+    }
+    const { events, synthetic } = this.world.storedRows;
+    assert.equal(this.#reports.at(-1)?.type, 'closed');
+    assert.equal(this.#sum('events'), events, 'reported events');
+    assert.equal(this.#sum('synthetic') >= synthetic, true, 'reported synthetic rows');
+    if (!this.#open || this.#damaged) return;
+    const drained = this.#reports.filter((report) => report.type === 'drained').at(-1);
+    assert.ok(drained?.type === 'drained');
+    assert.deepEqual(drained.lastSequences, this.world.lastSequences);
+    if (this.#gaveUp) return;
+    assert.ok(!this.world.owes && this.world.waitingRows === 0, 'something was not stored');
+  }
+
+  #nextOfStop(): ModelEvent {
+    switch (this.#value) {
+      case 'recovering':
+        return { type: `${DONE}.recovering` };
+      case 'committing':
+      case 'finalCommit':
+        if (this.#damaged) return { type: `${ERROR}.${this.#value}`, error: failure(true) };
+        return { type: `${DONE}.${this.#value}`, output: { more: false } };
+      case 'drained':
+        return { type: 'writer.close' };
+      case 'closing':
+        return { type: `${DONE}.closing` };
+      default:
+        return { type: 'writer.stop' };
+    }
+  }
+
+  #sum(what: 'events' | 'synthetic'): number {
+    return this.#reports.reduce((sum, report) => sum + (report.type === 'committed' ? report[what] : 0), 0);
+  }
+
+  get #value(): string {
+    return String(this.#writer.actor.getSnapshot().value);
+  }
+
+  get #context() {
+    return this.#writer.actor.getSnapshot().context;
+  }
+}
+
+async function walkAll(paths: readonly Step[][], limits: WriterLimits, bursts: boolean): Promise<void> {
+  for (const path of paths) {
+    const driver = new Driver(limits, bursts);
+    try {
+      await driver.walk(path);
+    } catch (error) {
+      throw new WalkError(path, error);
+    } finally {
+      driver.close();
+    }
+  }
+}
+
+test('[ING-48][ING-53][ING-58][ING-71][FAIL-3][FAIL-4][FAIL-5][FAIL-9][FAIL-10][FAIL-13][STO-15][LIFE-204][LIFE-207] after every step of every path the shard holds each sequence once, as a row or inside a gap record', async (t) => {
+  const paths = walksOf(STEADY, 0);
+  await walkAll(paths, STEADY, false);
+  t.diagnostic(`${paths.length} paths`);
+});
+
+test('[ING-51][ING-54][ING-55][ING-56] the same for the paths on which the writer lets a batch grow', async (t) => {
+  const paths = walksOf(BURSTS, 5).filter((path) => path.some(({ value }) => value === '"batching"'));
+  await walkAll(paths, BURSTS, true);
+  t.diagnostic(`${paths.length} paths`);
+});
+
+test('[ING-48][LIFE-204] the walks took every transition of the shard writer', (t) => {
+  t.diagnostic(
+    coverage.close('shardWriter', {
+      'shardWriter.closing xstate.error.actor.0.shardWriter.closing #0':
+        'SQLite frees a connection without statements under way in any case; the writer leaves none',
+    }),
+  );
+});
