@@ -4,11 +4,11 @@
  * sequence, and a run that does not add up fails the benchmark.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { loadavg } from 'node:os';
+import { availableParallelism, loadavg } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildInsertLoop } from './ingest/insertLoop.js';
-import { type Row, rateOf, ratios, type Target, table } from './ingest/report.js';
+import { type Row, rateOf, ratios, summary, type Target, table } from './ingest/report.js';
 import {
   type Bench,
   burst,
@@ -29,6 +29,7 @@ const USAGE = `usage: npm run bench:ingest -- [options]
   --rings N        rings and shards of --rate, default 1
   --seconds N      length of a run at a rate, default 3
   --capacity N     ring bytes at a rate and under overload, default 4194304
+  --json           one JSON object instead of the tables
   --dir PATH       where the databases go, default .bench in the project; should be on a disk
 `;
 
@@ -71,6 +72,7 @@ function options() {
       rings: { type: 'string' },
       seconds: { type: 'string' },
       capacity: { type: 'string' },
+      json: { type: 'boolean', default: false },
       dir: { type: 'string', default: join(PROJECT, '.bench') },
       help: { type: 'boolean', short: 'h', default: false },
     },
@@ -88,12 +90,13 @@ function options() {
   return {
     help: values.help,
     rounds: number('rounds', quick ? 1 : 5),
-    events: number('events', quick ? 30_000 : 400_000),
+    events: number('events', quick ? 20_000 : 400_000),
     only: values.only?.split(',') ?? null,
     rate: number('rate', 0),
     rings: number('rings', 1),
     seconds: number('seconds', quick ? 1 : 3),
     capacity: number('capacity', 4 * 2 ** 20),
+    json: values.json,
     directory: resolve(values.dir),
   };
 }
@@ -144,6 +147,26 @@ async function inRounds(bench: Bench, chosen: Options): Promise<Row[]> {
   return [...rows, ...more];
 }
 
+function print(
+  chosen: Options,
+  loadBefore: readonly number[],
+  rows: readonly Row[],
+  errors: readonly string[],
+): void {
+  const average = (values: readonly number[]) => values.map((value) => value.toFixed(2)).join(' ');
+  console.log(
+    `${chosen.rounds} round(s), ${chosen.events} events of ${EVENT_BYTES} bytes per ring; ${availableParallelism()} cores, load average before ${average(loadBefore)}, after ${average(loadavg())}\n`,
+  );
+  console.log(table(rows));
+  const compared = ratios(rows, TARGETS);
+  if (compared !== '') console.log(`\n${compared}`);
+  console.log(
+    errors.length === 0
+      ? '\nEvery emitted event is stored or inside a gap record, exactly once.'
+      : `\nNOT ACCOUNTED FOR\n${errors.join('\n')}`,
+  );
+}
+
 async function main(): Promise<number> {
   const chosen = options();
   if (chosen.help) {
@@ -178,21 +201,11 @@ async function main(): Promise<number> {
       });
       rows = await inRounds(bench, chosen);
     }
-    const average = (values: readonly number[]) => values.map((value) => value.toFixed(2)).join(' ');
-    console.log(
-      `${chosen.rounds} round(s), ${events} events of ${EVENT_BYTES} bytes per ring; load average before ${average(load)}, after ${average(loadavg())}\n`,
-    );
-    console.log(table(rows));
-    const compared = ratios(rows, TARGETS);
-    if (compared !== '') console.log(`\n${compared}`);
     const errors = rows.flatMap(({ key, samples }) =>
       samples.flatMap(({ account }) => account.errors.map((error) => `${key}: ${error}`)),
     );
-    console.log(
-      errors.length === 0
-        ? '\nEvery emitted event is stored or inside a gap record, exactly once.'
-        : `\nNOT ACCOUNTED FOR\n${errors.join('\n')}`,
-    );
+    if (chosen.json) console.log(JSON.stringify({ rows: rows.map(summary), errors }));
+    else print(chosen, load, rows, errors);
     return errors.length === 0 ? 0 : 1;
   } finally {
     rmSync(dataDirectory, { recursive: true, force: true });

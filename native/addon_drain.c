@@ -73,16 +73,17 @@ static void post(void *context, const struct drain_report *report) {
   struct mailbox *mailbox = &drainer->mailbox;
   int state = state_of(report->kind);
   pthread_mutex_lock(&mailbox->lock);
-  bool merged = false;
-  for (size_t i = 0; state >= 0 && !merged && i < mailbox->count; i++) {
+  /* It takes the place of its predecessor, but at its own time: the last word must come last. */
+  for (size_t i = 0; state >= 0 && i < mailbox->count; i++) {
     struct drain_report *item = &mailbox->items[i];
     if (state_of(item->kind) != state || item->index != report->index) continue;
-    *item = *report;
-    merged = true;
+    mailbox->count--;
+    memmove(item, item + 1, (mailbox->count - i) * sizeof *item);
+    break;
   }
   bool count = is_count(report->kind);
   bool room = mailbox->count < mailbox->capacity && (!count || mailbox->counts < COUNT_REPORTS);
-  if (!merged && room) {
+  if (room) {
     mailbox->items[mailbox->count++] = *report;
     mailbox->counts += count;
   }

@@ -57,7 +57,13 @@ struct drain_status {
   double peak_fill;
 };
 
-/* Starts the thread, which owns the ring from now on. 0 or an errno (ring stays the caller's). */
+/*
+ * Starts the thread, which owns the ring from now on. 0 or an errno (ring stays the caller's).
+ *
+ * A thread that takes over from an earlier one of the same CPU in this process starts at what that
+ * one handed out. Its watermarks know what the earlier one still has in the same channel, but not
+ * what it has in the CPU's other channels: those must have been stored or recorded first.
+ */
 int drain_start(const struct drain_options *options, struct drain **out);
 
 /* Ends the thread now and joins it; gives up its rings. Safe twice and from several threads. */
@@ -65,7 +71,10 @@ void drain_stop(struct drain *drain);
 /* After drain_stop. */
 void drain_free(struct drain *drain);
 
-/* Asks for a last cycle up to the current write position, then a DRAIN_FINISHED report. */
+/*
+ * Asks for a last cycle up to the current write position, then a DRAIN_FINISHED report. A thread
+ * that awaits a new ring, or whose channel was closed, finishes as it stands.
+ */
 void drain_finish(struct drain *drain);
 
 /* Hands the new ring over. EBUSY unless a DRAIN_GENERATION report awaits it, EINVAL for a ring of

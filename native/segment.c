@@ -16,6 +16,20 @@ bool segment_borrow(int64_t handle, const uint8_t **bytes, size_t *len, uint32_t
 
 void segment_return(int64_t handle) { handle_release(handle); }
 
+/*
+ * How far the CPU is settled once this channel's segment commits. A drain thread that was replaced
+ * leaves its feed behind for as long as something of it is queued or lost; that counts, too.
+ */
+static uint64_t settled_here(struct channel *channel, uint16_t cpu) {
+  uint64_t lowest = UINT64_MAX;
+  for (struct channel_feed *feed = channel->feeds; feed != NULL; feed = feed->next) {
+    if (track_cpu(feed->track) != cpu) continue;
+    uint64_t settled = track_settled(feed->track, feed->lane);
+    if (settled < lowest) lowest = settled;
+  }
+  return lowest;
+}
+
 int segment_watermarks(int64_t handle, struct segment_watermark **marks) {
   struct segment *segment = handle_acquire(HANDLE_SEGMENT, handle);
   if (segment == NULL) {
@@ -31,16 +45,14 @@ int segment_watermarks(int64_t handle, struct segment_watermark **marks) {
   for (struct channel_feed *feed = channel->feeds; list != NULL && feed != NULL; feed = feed->next) {
     if (feed->out_first == 0) continue;
     uint16_t cpu = track_cpu(feed->track);
-    uint64_t settled = track_settled(feed->track, feed->lane);
+    uint64_t settled = settled_here(channel, cpu);
     int at = 0;
     while (at < count && list[at].cpu != cpu) at++;
     if (at == count) {
       list[count++] = (struct segment_watermark){.cpu = cpu, .last = feed->out_last,
                                                  .settled = settled};
-    } else {
-      /* A drain thread was replaced while entries of the old one were queued. */
-      if (feed->out_last > list[at].last) list[at].last = feed->out_last;
-      if (settled < list[at].settled) list[at].settled = settled;
+    } else if (feed->out_last > list[at].last) {
+      list[at].last = feed->out_last;
     }
   }
   pthread_mutex_unlock(&channel->lock);

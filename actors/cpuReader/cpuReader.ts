@@ -152,7 +152,11 @@ function handOver(drain: DrainHandle, ring: RingHandle): void {
   try {
     native.drainReattach(drain, ring);
   } catch (error) {
-    native.ringClose(ring);
+    try {
+      native.ringClose(ring);
+    } catch {
+      // A stale handle; that is what the first error says.
+    }
     throw error;
   }
 }

@@ -1,19 +1,25 @@
 /** The daemon actor: binds the machine to its runtime, to the signals of the process, and to a stop bound. */
-import { createActor, fromPromise } from 'xstate';
+import { type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type DaemonOutput, daemonMachine } from '../../machines/daemon.js';
+import type { DaemonLog } from './log.js';
 import { type DaemonOptions, DaemonRuntime } from './runtime.js';
 
-/** Exit code of an abort at the stop bound (LIFE-210). */
+/** Exit code of an abort at the stop bound where SIGKILL has no power, as for a container's first process (LIFE-210). */
 const EXIT_ABORTED = 1;
 
-/**
- * Runs eventd in this process until it has stopped.
- *
- * @returns what the process should exit with, and why
- */
-export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
-  const runtime = new DaemonRuntime(options);
-  const { log } = options;
+export interface DaemonActorOptions {
+  /** Ends the process at the stop bound, if the shutdown has not. */
+  readonly abort?: () => void;
+  readonly inspect?: (event: InspectionEvent) => void;
+}
+
+/** Binds the machine to a runtime. The actor is not started; the signals are `runDaemon`'s. */
+export function createDaemonActor(
+  runtime: DaemonRuntime,
+  log: DaemonLog,
+  { abort = abortNow, inspect }: DaemonActorOptions = {},
+): ActorRefFrom<typeof daemonMachine> {
+  let overdue: NodeJS.Timeout | undefined;
   const machine = daemonMachine.provide({
     actors: {
       configure: fromPromise(() => runtime.configure()),
@@ -37,18 +43,39 @@ export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
         runtime.announceStopping(reason);
         const { stopBoundMs } = runtime;
         // Past the bound the service manager would kill the whole group anyway; go first, with a reason.
-        setTimeout(() => {
+        overdue = setTimeout(() => {
           log.error(`shutdown did not finish within ${stopBoundMs} ms; aborting`);
-          process.exit(EXIT_ABORTED);
+          abort();
         }, stopBoundMs).unref();
       },
       reportFailure: (_, { phase, message }) => log.error(`${phase}: ${message}`),
     },
   });
-  const actor = createActor(machine, { id: 'daemon', systemId: 'daemon' });
+  const actor = createActor(machine, {
+    id: 'daemon',
+    systemId: 'daemon',
+    ...(inspect === undefined ? {} : { inspect }),
+  });
+  actor.subscribe({ complete: () => clearTimeout(overdue), error: () => clearTimeout(overdue) });
   runtime.onThreadFailed = (thread, message) => actor.send({ type: 'thread.failed', thread, message });
   runtime.onConfigurationChanged = () => actor.send({ type: 'configuration.changed' });
+  return actor;
+}
 
+/** exit() would wait for threads, and one inside SQLite may not end for seconds. */
+function abortNow(): void {
+  process.kill(process.pid, 'SIGKILL');
+  process.exit(EXIT_ABORTED);
+}
+
+/**
+ * Runs eventd in this process until it has stopped.
+ *
+ * @returns what the process should exit with, and why
+ */
+export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
+  const runtime = new DaemonRuntime(options);
+  const actor = createDaemonActor(runtime, options.log);
   const signals = {
     SIGTERM: () => actor.send({ type: 'stop.requested', reason: 'SIGTERM' }),
     SIGINT: () => actor.send({ type: 'stop.requested', reason: 'SIGINT' }),

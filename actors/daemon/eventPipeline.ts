@@ -56,6 +56,9 @@ interface Writer {
   readonly shard: number;
   readonly channel: ChannelHandle;
   readonly thread: ActorThread<FromWriter, ToWriter>;
+  /** Synthetic rows handed over so far, and how many of them are stored; they are stored in order. */
+  handedOver: number;
+  stored: number;
   /** A commit failed and none has succeeded since. */
   failing: boolean;
   readOnly: boolean;
@@ -119,14 +122,14 @@ export class EventPipeline {
   async store(event: SyntheticEvent): Promise<void> {
     const writer = this.#healthy(null) ?? this.#writers[0];
     if (writer === undefined) return;
-    const stored = this.#heard(writer.thread, (m) => m.type === 'committed' && m.synthetic > 0);
-    writer.thread.send({ type: 'synthetic', event });
-    await stored;
+    const position = handOver(writer, event);
+    await this.#heard(writer.thread, (m) => m.type === 'committed' && writer.stored >= position);
   }
 
   /** Queues a daemon-wide synthetic row without waiting. */
   queue(event: SyntheticEvent): void {
-    (this.#healthy(null) ?? this.#writers[0])?.thread.send({ type: 'synthetic', event });
+    const writer = this.#healthy(null) ?? this.#writers[0];
+    if (writer !== undefined) handOver(writer, event);
   }
 
   setLimits(limits: WriterLimits): void {
@@ -196,7 +199,7 @@ export class EventPipeline {
     const writer = this.#healthy(null);
     if (writer === null) return;
     const drained = this.#heard(writer.thread, (m) => m.type === 'drained');
-    writer.thread.send({ type: 'synthetic', event });
+    handOver(writer, event);
     if (!(await withinMs(drained, deadlineMs)))
       throw new Error(`shard ${writer.shard} did not store it in time`);
   }
@@ -235,7 +238,16 @@ export class EventPipeline {
     const data: ShardWriterThreadData = { shard, file, bootId, channel, limits, unordered, readers: port2 };
     const entry = new URL('../shardWriter/worker.js', import.meta.url);
     const thread = startThread<FromWriter, ToWriter>(`writer-${shard}`, entry, { ...data }, [port2]);
-    const writer: Writer = { shard, channel, thread, failing: false, readOnly: false, pendingError: null };
+    const writer: Writer = {
+      shard,
+      channel,
+      thread,
+      handedOver: 0,
+      stored: 0,
+      failing: false,
+      readOnly: false,
+      pendingError: null,
+    };
     this.#writers.push(writer);
     this.#supervise(thread);
     thread.messages$.subscribe((message) => this.#fromWriter(writer, message));
@@ -252,6 +264,7 @@ export class EventPipeline {
     switch (message.type) {
       case 'committed':
         writer.failing = false;
+        writer.stored += message.synthetic;
         this.#reports$.next({
           type: 'commit',
           shard,
@@ -307,7 +320,7 @@ export class EventPipeline {
       if (writer.pendingError === null) continue;
       const target = this.#healthy(writer) ?? (writer.failing || writer.readOnly ? null : writer);
       if (target === null) continue;
-      target.thread.send({ type: 'synthetic', event: writer.pendingError });
+      handOver(target, writer.pendingError);
       writer.pendingError = null;
     }
   }
@@ -346,6 +359,12 @@ export class EventPipeline {
     message.catch(() => undefined);
     return Promise.race([message, end]);
   }
+}
+
+/** Sends a synthetic row to a writer; returns its place among all that this writer got. */
+function handOver(writer: Writer, event: SyntheticEvent): number {
+  writer.thread.send({ type: 'synthetic', event });
+  return ++writer.handedOver;
 }
 
 function readerLine({ cpu, state, drain }: ReaderDump): string {

@@ -148,6 +148,108 @@ static void losses(void) {
   fixture_close(&fixture);
 }
 
+/* STO-15 values of the next segment, which is then lost or committed. */
+static bool settles(struct channel *channel, uint64_t last, uint64_t settled, bool lose) {
+  struct segment_info info;
+  struct segment_watermark *marks;
+  struct segment_run *runs;
+  if (channel_take(channel, &info) != 1 || segment_watermarks(info.handle, &marks) != 1) return false;
+  bool same = marks[0].last == last && marks[0].settled == settled;
+  if (!same) {
+    fprintf(stderr, "last %llu, settled %llu\n", (unsigned long long)marks[0].last,
+            (unsigned long long)marks[0].settled);
+  }
+  free(marks);
+  if (!lose) return segment_committed(info.handle) && same;
+  bool listed = segment_lost(info.handle, &runs) > 0;
+  free(runs);
+  return listed && same;
+}
+
+static void split_rest(void) {
+  struct ring_fixture fixture;
+  struct pump pump;
+  fixture_open(&fixture, RING_MIN_CAPACITY);
+  struct fixture_channel channel = fixture_channel(100, 1 << 20);
+  fixture_pump(&pump, &fixture, &channel, 0, NULL, 0);
+  title("[ING-55] [STO-15] what a split leaves behind counts as on its way, also after more has joined it");
+  emit(&fixture, 10);
+  EXPECT(run(&pump) == PUMP_EMPTY);
+  channel_limit(channel.channel, 4);
+  EXPECT(settles(channel.channel, 4, 4, false));
+  channel_limit(channel.channel, 100);
+  emit(&fixture, 2);
+  EXPECT(run(&pump) == PUMP_EMPTY);
+  channel_limit(channel.channel, 5);
+  EXPECT(settles(channel.channel, 9, 9, false));
+  EXPECT(settles(channel.channel, 12, 12, false));
+  pump_stop(&pump);
+  fixture_channel_close(&channel);
+  fixture_close(&fixture);
+}
+
+static void losses_pile_up(void) {
+  struct ring_fixture fixture;
+  struct pump pump, next;
+  fixture_open(&fixture, RING_MIN_CAPACITY);
+  struct fixture_channel channel = fixture_channel(100, 1 << 20);
+  fixture_pump(&pump, &fixture, &channel, 0, NULL, 0);
+  title("[STO-15] of several losses the oldest holds the watermark down");
+  for (int i = 1; i <= 3; i++) {
+    emit(&fixture, 2);
+    EXPECT(run(&pump) == PUMP_EMPTY);
+    EXPECT(settles(channel.channel, 2 * (uint64_t)i, i == 1 ? 2 : 0, true));
+  }
+
+  title("[STO-15] it does so for a drain thread that takes over, until the loss is recorded");
+  pump_stop(&pump);
+  fixture_pump(&next, &fixture, &channel, 6, NULL, 0);
+  emit(&fixture, 2);
+  EXPECT(run(&next) == PUMP_EMPTY);
+  EXPECT(settles(channel.channel, 8, 0, false));
+  channel_loss_recorded(channel.channel);
+  emit(&fixture, 2);
+  EXPECT(run(&next) == PUMP_EMPTY);
+
+  title("[STO-15] entries of a replaced drain thread and of its successor settle together");
+  pump_stop(&next);
+  fixture_pump(&pump, &fixture, &channel, 10, NULL, 0);
+  emit(&fixture, 2);
+  EXPECT(run(&pump) == PUMP_EMPTY);
+  channel_limit(channel.channel, 1);
+  EXPECT(settles(channel.channel, 9, 9, false));
+  channel_limit(channel.channel, 2);
+  EXPECT(settles(channel.channel, 11, 10, false));
+  EXPECT(settles(channel.channel, 12, 12, false));
+  pump_stop(&pump);
+  fixture_channel_close(&channel);
+  fixture_close(&fixture);
+}
+
+static void round_robin(void) {
+  struct ring_fixture fixture;
+  struct pump pump;
+  const struct producer_event bad = {.type = (const uint8_t *)"", .payload = (const uint8_t *)""};
+  size_t written;
+  uint64_t sequence;
+  fixture_open(&fixture, RING_MIN_CAPACITY);
+  struct fixture_channel lanes[2] = {fixture_channel(100, 1 << 20), fixture_channel(100, 1 << 20)};
+  struct channel *channels[] = {lanes[0].channel, lanes[1].channel};
+  title("[ING-31] [ING-70] events take turns; a gap goes where its revealing event goes and takes no turn");
+  if (!pump_start(&pump, 0, channels, 2, 0, NULL, NULL, 0)) abort();
+  pump.notify = fixture_ignore;
+  pump_read_from(&pump, fixture.ring->page, fixture.ring->data, fixture.ring->capacity);
+  emit(&fixture, 2);
+  producer_emit(fixture.producer, 0, &bad, 1, NULL, &written, &sequence);
+  emit(&fixture, 5);
+  EXPECT(run(&pump) == PUMP_EMPTY);
+  EXPECT(fixture_takes(&lanes[0], "1 [3-3l] 4 6 8"));
+  EXPECT(fixture_takes(&lanes[1], "2 5 7"));
+  pump_stop(&pump);
+  for (int i = 0; i < 2; i++) fixture_channel_close(&lanes[i]);
+  fixture_close(&fixture);
+}
+
 static void covered_at_the_end(void) {
   struct track *track = track_new(3, 2, 10);
   title("[STO-15] skipped numbers count as settled, numbers on their way do not");
@@ -171,6 +273,9 @@ int main(void) {
   turns();
   bytes_bound();
   losses();
+  split_rest();
+  losses_pile_up();
+  round_robin();
   covered_at_the_end();
   return expect_result();
 }

@@ -240,6 +240,23 @@ static void unbound_cursor_parts(void) {
   cursor_free(cursor);
 }
 
+static void ended_cursor(void) {
+  title("[QX-64] an ended cursor has let go of its connection before it is freed, and reads nothing more");
+  sqlite3 *db = open_db();
+  struct cursor_options options = {.parts = 1, .keys = 0, .take = UINT64_MAX, .descending = calloc(1, 1)};
+  struct cursor *cursor = cursor_new(&options);
+  sqlite3_stmt *statement;
+  struct cursor_chunk chunk;
+  static const char sql[] = "SELECT 1,2,3,4,5,6,7,8,9,NULL UNION ALL SELECT 1,2,3,4,5,6,7,8,9,NULL";
+  EXPECT(cursor_add(cursor, db, sql, sizeof sql - 1, &statement) == SQLITE_OK);
+  EXPECT(cursor_fetch(cursor, 1, 1, &chunk) == SQLITE_OK && chunk.records == 1 && !chunk.done);
+  cursor_end(cursor);
+  cursor_end(cursor);
+  EXPECT(sqlite3_close(db) == SQLITE_OK);
+  EXPECT(cursor_fetch(cursor, 1, 1, &chunk) == SQLITE_MISUSE);
+  cursor_free(cursor);
+}
+
 static atomic_bool stop;
 static _Atomic int64_t current;
 
@@ -290,6 +307,7 @@ int main(void) {
   functions_on_any_bytes();
   cursor_outlives_connection();
   unbound_cursor_parts();
+  ended_cursor();
   slots_under_fire();
   return expect_result();
 }

@@ -164,10 +164,44 @@ static void killed_in_a_huge_batch(void) {
   fixture_close(&fixture);
 }
 
+/* Dies holding the ring's lock, having renamed a new ring over it and not told anybody. */
+static void die_in_a_resize(struct ring_fixture *fixture) {
+  struct ring_file old, fresh;
+  const char *reason;
+  char *draft;
+  if (ring_file_open(fixture->path, &old, &reason) != 0) _exit(1);
+  if (pthread_mutex_lock(&ring_file_state(&old)->lock) != 0) _exit(1);
+  if (ring_file_draft(fixture->path, 0, 2 * RING_MIN_CAPACITY, 2, &fresh, &draft) != 0) _exit(1);
+  ring_file_state(&fresh)->sequence = ring_file_state(&old)->sequence;
+  if (ring_file_publish(&fresh, draft, fixture->path) != 0) _exit(1);
+  raise(SIGKILL);
+}
+
+static void killed_in_a_resize(void) {
+  struct ring_fixture fixture;
+  struct producer_status status;
+  fixture_open(&fixture, RING_MIN_CAPACITY);
+  title("[KMES-142] [KMES-145] a producer killed in a resize leaves others and readers a way to the new ring");
+  fixture_emit(&fixture, "abc", 3);
+  pid_t child = fork();
+  if (child == 0) die_in_a_resize(&fixture);
+  int ended;
+  waitpid(child, &ended, 0);
+  EXPECT(WIFSIGNALED(ended));
+  EXPECT(ring_load(fixture.ring->page, RING_GENERATION) == 1 && ring_is_replaced(fixture.ring));
+  EXPECT(fixture_emit(&fixture, "abc", 3) == 2);
+  EXPECT(ring_load(fixture.ring->page, RING_GENERATION) == 2);
+  EXPECT(ring_load(fixture.ring->page, RING_WRITE_POS) == 81);
+  EXPECT(producer_status(fixture.producer, &status) == 0);
+  EXPECT(status.capacity == 2 * RING_MIN_CAPACITY && status.generation == 2 && status.write_pos == 81);
+  fixture_close(&fixture);
+}
+
 int main(void) {
   drops();
   capacity_to_the_byte();
   crafted_positions();
   killed_in_a_huge_batch();
+  killed_in_a_resize();
   return expect_result();
 }

@@ -47,10 +47,13 @@ export function observeBatch(
   };
 }
 
-/** Time to let the next batch grow after its first row, ms; 0 = commit at once. */
-export function lingerMs(load: BatchLoad, limits: BatchLimits): number {
+/**
+ * Time to let the next batch grow, ms; 0 = commit at once. `waiting` rows of it are there already:
+ * under load they came while the last commit ran, and half a batch needs no waiting for.
+ */
+export function lingerMs(load: BatchLoad, limits: BatchLimits, waiting = 0): number {
   if (load.rate < SLOW_RATE) return 0;
-  const untilHalfFull = (limits.maxBatchSize / 2 / load.rate) * 1000;
+  const untilHalfFull = (Math.max(limits.maxBatchSize / 2 - waiting, 0) / load.rate) * 1000;
   return Math.floor(
     Math.min(load.commitMs * FILL_TO_COMMIT, untilHalfFull, limits.maxBatchLatencyMs * LATENCY_SHARE),
   );

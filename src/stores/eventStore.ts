@@ -4,9 +4,17 @@
  */
 import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { openShardWriter, verifyShard } from './shard.js';
 import { shardFileIndex, shardFileName } from './shardFiles.js';
+import { UPSERT_METADATA } from './shardSchema.js';
 import { StoreError } from './storeError.js';
+
+/** Metadata row of a fresh shard that took a bad one's place: the number of that shard. */
+const REPLACES = 'replaces_shard';
+
+/** Newest files looked at for a replacement; a start must not take longer the more of them there are. */
+const MAX_REPLACEMENTS_TRIED = 512;
 
 /** One shard as the daemon starts it. */
 export interface ShardPlan {
@@ -39,17 +47,52 @@ export function openEventStore(directory: string, shards: number): EventStorePla
     if (error === null) good.push({ shard, file });
     else excluded.push({ shard, error });
   }
-  if (good.length === 0) {
-    // FAIL-18, FAIL-20: nothing writable is left, so fresh files above all existing ones take over (FAIL-19).
-    const first = 1 + Math.max(...readdirSync(directory).map((name) => shardFileIndex(name) ?? -1));
-    for (let shard = 0; shard < shards; shard++) {
-      const file = join(directory, shardFileName(first + shard));
-      const error = tryOpen(file);
-      if (error !== null) throw error;
-      good.push({ shard, file });
-    }
-  }
+  if (good.length === 0) good.push(...replacements(directory, shards));
   return { shards: good, excluded };
+}
+
+/**
+ * Nothing writable is left (FAIL-18, FAIL-20): what an earlier start made for this case is used again,
+ * so that files do not pile up start by start; the rest are fresh files above all that exist (FAIL-19).
+ */
+function replacements(directory: string, shards: number): ShardPlan[] {
+  const present = readdirSync(directory).flatMap((name) => shardFileIndex(name) ?? []);
+  const newest = present.filter((index) => index >= shards).sort((a, b) => b - a);
+  const earlier = new Map<number, string>();
+  for (const index of newest.slice(0, MAX_REPLACEMENTS_TRIED)) {
+    const file = join(directory, shardFileName(index));
+    const shard = replacedShard(file);
+    if (shard !== null && !earlier.has(shard)) earlier.set(shard, file);
+  }
+  let next = 1 + Math.max(...present);
+  return Array.from({ length: shards }, (_, shard) => {
+    const used = earlier.get(shard);
+    if (used !== undefined && tryOpen(used) === null) return { shard, file: used };
+    const file = join(directory, shardFileName(next++));
+    const db = openShardWriter(file);
+    try {
+      db.prepare(UPSERT_METADATA).run(REPLACES, String(shard));
+    } finally {
+      db.close();
+    }
+    return { shard, file };
+  });
+}
+
+/** The shard this file was made to replace; null for any other file and for one that is bad itself. */
+function replacedShard(file: string): number | null {
+  try {
+    if (!verifyShard(file)) return null;
+    const db = new Database(file, { readonly: true });
+    try {
+      const value = db.prepare('SELECT value FROM metadata WHERE key = ?').pluck().get(REPLACES);
+      return typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : null;
+    } finally {
+      db.close();
+    }
+  } catch {
+    return null;
+  }
 }
 
 /** What `eventd --check` reports: the same checks, creating and changing nothing. */

@@ -134,14 +134,15 @@ export class ShardCommitter {
     });
     this.#lastEnd = ended;
     this.#checkpointWhenDue(rows, segment?.bytes ?? 0);
+    const waiting = this.#waiting();
     return {
       rows,
       events: segment?.events ?? 0,
       bytes: segment?.bytes ?? 0,
       synthetic: synthetic.length,
       commitMs: ended - started,
-      more: this.#more(),
-      lingerMs: lingerMs(this.#load, limits),
+      more: waiting > 0,
+      lingerMs: lingerMs(this.#load, limits, waiting),
     };
   }
 
@@ -166,12 +167,21 @@ export class ShardCommitter {
 
   #nothing(): CommitResult {
     this.#proving = false;
-    return { rows: 0, events: 0, bytes: 0, synthetic: 0, commitMs: 0, more: this.#more(), lingerMs: 0 };
+    return {
+      rows: 0,
+      events: 0,
+      bytes: 0,
+      synthetic: 0,
+      commitMs: 0,
+      more: this.#waiting() > 0,
+      lingerMs: 0,
+    };
   }
 
-  #more(): boolean {
-    if (this.#lost.length + this.#synthetic.length > 0) return true;
-    return native.channelStatus(this.#options.channel).rows > 0;
+  /** Rows the next transaction could store. */
+  #waiting(): number {
+    const { rows } = native.channelStatus(this.#options.channel);
+    return this.#lost.length + this.#synthetic.length + rows;
   }
 
   #store(

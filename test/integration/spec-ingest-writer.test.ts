@@ -83,7 +83,7 @@ test('[ING-58] between batches no transaction is open: another connection may wr
   const writer = new Writer(t);
   const other = new Database(writer.file, { timeout: 0 });
   t.after(() => other.close());
-  const writes = () => other.exec("BEGIN IMMEDIATE; UPDATE metadata SET value = value; COMMIT");
+  const writes = () => other.exec('BEGIN IMMEDIATE; UPDATE metadata SET value = value; COMMIT');
   writes();
   await writer.hand(50);
   // Rows wait in the channel; the transaction begins with the commit, not before.
@@ -94,7 +94,7 @@ test('[ING-58] between batches no transaction is open: another connection may wr
   writes();
 });
 
-test('[ING-73] synthetic rows count towards the batch and share its transactions', async (t) => {
+test('[ING-55] [ING-73] synthetic rows count towards the batch and share its transactions', async (t) => {
   const writer = new Writer(t, { maxRows: 100 });
   for (let n = 0; n < 250; n++) {
     writer.committer.queue(configChangeEvent(BigInt(n + 1), { key: 'K', oldValue: n, newValue: n + 1 }));

@@ -199,10 +199,16 @@ inWorld('[KMES-61] a batch becomes visible all at once', async (world) => {
   world.create(1 << 20);
   const { ring } = native.ringOpen(world.path());
   const [batch, payload] = [16, 43];
-  const load = new RingLoad(world.directory, { cpus: 1, events: 160_000, ratePerSecond: 0, payload, batch });
+  const load = new RingLoad(world.directory, {
+    cpus: 1,
+    events: 2_400_000,
+    ratePerSecond: 0,
+    payload,
+    batch,
+  });
   const size = BigInt(batch * (77 + 'bench.load'.length + payload));
   const seen = new Set<bigint>();
-  const end = size * 10_000n;
+  const end = size * 150_000n;
   await until('the end of the load', () => {
     for (let look = 0; look < 500; look++) {
       const { writePos } = native.ringStatus(ring);

@@ -35,9 +35,13 @@ export interface PathOptions {
   readonly limit?: number;
 }
 
-/** JSON with bigints as text: how states and events are told apart. */
+/** JSON with bigints as text and keys in order: how states and events are told apart. */
 export function keyOf(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? `${part}n` : part));
+  return JSON.stringify(value, (_, part: unknown) => {
+    if (typeof part === 'bigint') return `${part}n`;
+    if (typeof part !== 'object' || part === null || Array.isArray(part)) return part;
+    return Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)));
+  });
 }
 
 /**

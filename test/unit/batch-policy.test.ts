@@ -19,6 +19,12 @@ test('[ING-55] no waiting beyond half a batch', () => {
   assert.equal(lingerMs({ rate: 500000, commitMs: 50 }, limits), 10);
 });
 
+test('[ING-52, ING-54] rows that came while the last commit ran shorten the wait, half a batch ends it', () => {
+  assert.equal(lingerMs({ rate: 500000, commitMs: 50 }, limits, 2500), 5);
+  assert.equal(lingerMs({ rate: 500000, commitMs: 50 }, limits, 5000), 0);
+  assert.equal(lingerMs({ rate: 500000, commitMs: 50 }, limits, 10000), 0);
+});
+
 test('[ING-56] a linger stays well below the latency bound for every load', () => {
   fc.assert(
     fc.property(
