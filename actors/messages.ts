@@ -26,13 +26,10 @@ export interface WriterDump {
   readonly lastSequences: ReadonlyMap<number, bigint>;
 }
 
-/** Reader to writer, over their own port. */
+/** Reader to writer, over their own port. Credit needs no message back: it is the room in their channel. */
 export type ReaderToWriter =
   | { readonly type: 'batch.available'; readonly rows: number }
   | { readonly type: 'pressure'; readonly cpu: number; readonly level: PressureLevel; readonly fill: number };
-
-/** Writer to reader: how many rows the shared channel may hold. Room itself is granted by taking a segment. */
-export type WriterToReader = { readonly type: 'credit'; readonly rows: number };
 
 /** Daemon to a writer thread. */
 export type ToWriter =

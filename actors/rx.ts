@@ -1,12 +1,18 @@
 /**
- * The part of RxJS that eventd uses, from its own modules. The package's index loads more than two
- * hundred files, which costs each thread about 100 ms of its start (`npm run bench:startup`).
+ * RxJS in one file. Its index for Node loads more than two hundred, which costs every thread about
+ * 100 ms of its start, and the bundle in the same package about 10 (`npm run bench:startup`). While
+ * eventd starts nobody empties the rings, so this time is lost events on a busy machine.
  */
-export { firstValueFrom } from 'rxjs/internal/firstValueFrom';
-export { Observable } from 'rxjs/internal/Observable';
-export { merge } from 'rxjs/internal/observable/merge';
-export { filter } from 'rxjs/internal/operators/filter';
-export { share } from 'rxjs/internal/operators/share';
-export { take } from 'rxjs/internal/operators/take';
-export { Subject } from 'rxjs/internal/Subject';
-export type { Subscription } from 'rxjs/internal/Subscription';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import type * as Rx from 'rxjs';
+
+const require = createRequire(import.meta.url);
+const bundle = join(dirname(require.resolve('rxjs/package.json')), 'dist/bundles/rxjs.umd.min.js');
+
+export const { Observable, Subject, filter, firstValueFrom, merge, share, take } = require(
+  bundle,
+) as typeof Rx;
+export type Observable<T> = Rx.Observable<T>;
+export type Subject<T> = Rx.Subject<T>;
+export type Subscription = Rx.Subscription;

@@ -23,8 +23,8 @@ const seconds = Number(values.seconds);
 
 /** The kernel counts processor time in hundredths of a second for user space, on every architecture. */
 const TICKS_PER_SECOND = 100;
-/** Threads start and compile code for a moment after READY=1. */
-const SETTLE_MS = 2000;
+/** After READY=1 query threads still start, and V8 gives back what starting took. */
+const SETTLE_MS = 5000;
 
 function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');

@@ -35,7 +35,8 @@ const USAGE = `usage: npm run bench:ingest -- [options]
 
 /** Variants a to d2; `o` and `r` depend on what these have shown. */
 const VARIANTS: readonly { key: string; title: string; run(bench: Bench): Promise<Sample> }[] = [
-  { key: 'a', title: 'C loop, prepared INSERT per row', run: runInsertLoop },
+  { key: 'a', title: 'C loop, prepared INSERT per row', run: (bench) => runInsertLoop(bench, 1) },
+  { key: 'a2', title: 'two C loops side by side', run: (bench) => runInsertLoop(bench, 2) },
   { key: 'b', title: 'better-sqlite3, INSERT per row', run: runRowByRow },
   { key: 'c', title: "eventd's writer, one shard", run: (bench) => runWriters(bench, 1) },
   { key: 'c2', title: "eventd's writers, two shards", run: (bench) => runWriters(bench, 2) },
@@ -51,12 +52,13 @@ const TARGETS: readonly Target[] = [
   { over: 'c', under: 'a', least: 1.2, text: 'writer to C loop' },
   { over: 'c', under: 'b', least: null, text: 'writer to better-sqlite3 row by row' },
   { over: 'c2', under: 'c', least: 1.8, text: 'two writers to one' },
+  { over: 'a2', under: 'a', least: null, text: 'two C loops to one: what this machine and its disk allow' },
   { over: 'd2', under: 'd', least: null, text: 'two rings and shards to one, the whole way' },
   { over: 'd', under: 'c', least: 0.6, text: 'whole way to writer alone' },
 ];
 
 /** Overload: the load generator writes as fast as it can, this many times what a plain run holds. */
-const OVERLOAD = 10;
+const OVERLOAD = 20;
 
 /** The steady run offers this share of what the writer alone was just seen to store. */
 const STEADY_SHARE = 0.6;

@@ -3,7 +3,7 @@
 import { parseArgs } from 'node:util';
 import { checkInstallation } from '../actors/daemon/check.js';
 import { runDaemon } from '../actors/daemon/daemon.js';
-import { openLog } from '../actors/daemon/log.js';
+import { openLog } from '../src/host/processLog.js';
 
 const USAGE = `Usage: eventd [OPTION]...
 Stores every kernel event, and answers queries over one socket. Runs in the foreground.

@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /** kmesd: the embedded KMES for ordinary Linux. See docs/kmesd.md. */
 import { readFileSync } from 'node:fs';
-import { pino } from 'pino';
+import { openLog } from '../src/host/processLog.js';
 import { main } from '../src/kmesd/main.js';
 
-const log = pino({ name: 'kmesd' }, pino.destination({ dest: 2, sync: true }));
+const log = openLog('kmesd');
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };

@@ -152,7 +152,8 @@ export const shardWriterMachine = setup({
     noteStop: assign({ stopping: true }),
     noteCommit: assign(({ context }, report: CommitReport) => ({
       arrived: false,
-      failures: 0,
+      // Gap records alone prove little: the back-off goes on until events are stored again.
+      failures: report.events > 0 ? 0 : context.failures,
       lastFailure: null,
       lingerMs: report.lingerMs,
       commits: context.commits + 1,

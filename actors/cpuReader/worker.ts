@@ -7,7 +7,7 @@ import { attachRing, type KmesSource } from '../../src/host/kmes.js';
 import type { ChannelHandle, RingHandle } from '../../src/native/addon.js';
 import type { CpuResume } from '../../src/stores/resume.js';
 import { InspectionFeed } from '../inspector/feed.js';
-import type { FromReaders, ReaderToWriter, ToReaders, WriterToReader } from '../messages.js';
+import type { FromReaders, ReaderToWriter, ToReaders } from '../messages.js';
 import { linkPort } from '../streams.js';
 import { type CpuReader, startCpuReader } from './cpuReader.js';
 
@@ -32,7 +32,7 @@ const data = workerData as CpuReadersThreadData;
 const daemon = linkPort<ToReaders, FromReaders>(parentPort);
 const writers = new Map(
   data.shards.map(({ shard, channel, port }) => {
-    const link = linkPort<WriterToReader, ReaderToWriter>(port);
+    const link = linkPort<never, ReaderToWriter>(port);
     return [shard, { shard, channel, send: link.send, close: link.close }];
   }),
 );

@@ -3,6 +3,7 @@
  * `Machine\System\eventd`, watches them, and keeps what is in force when the registry is gone (FAIL-25).
  */
 
+import type { ProcessLog } from '../../src/host/processLog.js';
 import {
   type AppliedChange,
   applyChange,
@@ -18,18 +19,17 @@ import { ensureSecurityDefaults } from '../../src/registry/securityDefaults.js';
 import type { Settings } from '../../src/registry/settings.js';
 import type { RegistryValue } from '../../src/registry/value.js';
 import { type Observable, Subject } from '../rx.js';
-import type { DaemonLog } from './log.js';
 
 export class Configuration {
   readonly #registry: Registry;
-  readonly #log: DaemonLog;
+  readonly #log: ProcessLog;
   readonly #changed$ = new Subject<void>();
   readonly #reported = new Set<string>();
   #watch: RegistryWatch | null = null;
   #settings: Settings;
   readonly service: ServiceSettings;
 
-  private constructor(registry: Registry, log: DaemonLog, settings: Settings, service: ServiceSettings) {
+  private constructor(registry: Registry, log: ProcessLog, settings: Settings, service: ServiceSettings) {
     this.#registry = registry;
     this.#log = log;
     this.#settings = settings;
@@ -41,7 +41,7 @@ export class Configuration {
    *
    * @throws Error with one line per required value that is missing or invalid (LIFE-101)
    */
-  static async load(registry: Registry, log: DaemonLog): Promise<Configuration> {
+  static async load(registry: Registry, log: ProcessLog): Promise<Configuration> {
     let notify: () => void = () => undefined;
     const watch = armWatch(registry, () => notify());
     try {

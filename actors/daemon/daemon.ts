@@ -1,7 +1,7 @@
 /** The daemon actor: binds the machine to its runtime, to the signals of the process, and to a stop bound. */
 import { type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type DaemonOutput, daemonMachine } from '../../machines/daemon.js';
-import type { DaemonLog } from './log.js';
+import type { ProcessLog } from '../../src/host/processLog.js';
 import { type DaemonOptions, DaemonRuntime } from './runtime.js';
 
 /** Exit code of an abort at the stop bound where SIGKILL has no power, as for a container's first process (LIFE-210). */
@@ -16,7 +16,7 @@ export interface DaemonActorOptions {
 /** Binds the machine to a runtime. The actor is not started; the signals are `runDaemon`'s. */
 export function createDaemonActor(
   runtime: DaemonRuntime,
-  log: DaemonLog,
+  log: ProcessLog,
   { abort = abortNow, inspect }: DaemonActorOptions = {},
 ): ActorRefFrom<typeof daemonMachine> {
   let overdue: NodeJS.Timeout | undefined;

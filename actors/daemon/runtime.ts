@@ -11,6 +11,7 @@ import { attachAllRings, checkKmesSource, type KmesSource } from '../../src/host
 import { Notifier, watchdogPingMs } from '../../src/host/notify.js';
 import { foreignRootProblem, resolveAdminGroups } from '../../src/host/peerIdentity.js';
 import { choosePlatform, type HostChoice } from '../../src/host/platform.js';
+import type { ProcessLog } from '../../src/host/processLog.js';
 import { native, type RingInfo } from '../../src/native/addon.js';
 import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
 import type { Settings, SettingValue } from '../../src/registry/settings.js';
@@ -29,13 +30,12 @@ import { type QueryLimits, QueryService } from '../query/service.js';
 import type { Subscription } from '../rx.js';
 import { Configuration, DEFAULT_SERVICE } from './configuration.js';
 import { EventPipeline, type PipelineReport } from './eventPipeline.js';
-import type { DaemonLog } from './log.js';
 
 export interface DaemonOptions {
   readonly registryFile: string;
   readonly kmesDirectory: string;
   readonly host: HostChoice;
-  readonly log: DaemonLog;
+  readonly log: ProcessLog;
 }
 
 /** Share of the stop bound that the final drain may use; what follows needs the rest. */
@@ -48,7 +48,7 @@ const DUMP_WAIT_MS = 500;
 
 export class DaemonRuntime {
   readonly #options: DaemonOptions;
-  readonly #log: DaemonLog;
+  readonly #log: ProcessLog;
   readonly #notifier: Notifier;
   readonly #environment = { ...process.env };
   readonly #feed = new InspectionFeed('main', (message) => this.#inspect(message));
@@ -65,6 +65,7 @@ export class DaemonRuntime {
   #watchdog: NodeJS.Timeout | null = null;
   #lastSequences = new Map<number, bigint>();
   #daemonSession = '';
+  #stopping = false;
   /** What the daemon tells its machine about: the threads' ends and registry changes. */
   onThreadFailed: (thread: string, message: string) => void = () => undefined;
   onConfigurationChanged: () => void = () => undefined;
@@ -175,6 +176,7 @@ export class DaemonRuntime {
       this.#inspector = await InspectorServer.listen({
         path: settings.DebugSocketPath,
         log: this.#log,
+        adminGids,
         enable: (on) => {
           this.#feed.enable(on);
           this.#pipeline?.inspect(on);
@@ -211,6 +213,8 @@ export class DaemonRuntime {
         resumePoints: new Map(this.#rings.map(({ cpu }) => [cpu, (cpus.get(cpu) ?? NOTHING_SEEN).sequence])),
       }),
     );
+    // The record may have been stored by the final commit of a stop that did not wait for this phase.
+    if (this.#stopping) return;
     this.#notifier.ready('storing events');
     this.#queries?.accept();
     this.#startWatchdog();
@@ -241,12 +245,13 @@ export class DaemonRuntime {
         configChangeEvent(native.realtimeNs(), { key, oldValue: recorded(old), newValue: recorded(value) }),
       );
     }
-    if (announce) this.#notifier.ready();
+    if (announce && !this.#stopping) this.#notifier.ready();
   }
 
   // Shutdown
 
   announceStopping(reason: string): void {
+    this.#stopping = true;
     this.#log.info(`stopping: ${reason}`);
     this.#notifier.stopping();
     if (this.#watchdog !== null) clearInterval(this.#watchdog);

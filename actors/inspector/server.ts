@@ -2,10 +2,12 @@
  * The debug socket: newline-delimited JSON about every actor in every thread. Read-only, mode 0600,
  * for SYSTEM and Administrators and the user eventd runs as. A slow reader is dropped, never waited for.
  */
-import { chmodSync, lstatSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { rmSync } from 'node:fs';
+import type { Server, Socket } from 'node:net';
+import { tokenFromCredentials } from '../../src/host/peerIdentity.js';
+import type { ProcessLog } from '../../src/host/processLog.js';
 import { native } from '../../src/native/addon.js';
-import type { DaemonLog } from '../daemon/log.js';
+import { listenOnUnixSocket } from '../unixSocket.js';
 import type { InspectionMessage } from './feed.js';
 
 /** Unsent bytes at which a reader counts as slow. */
@@ -22,7 +24,9 @@ const READY_LINE = '{"type":"@eventd.ready"}\n';
 
 export interface InspectorOptions {
   readonly path: string;
-  readonly log: DaemonLog;
+  readonly log: ProcessLog;
+  /** Groups whose members are administrators besides root (HOST-67). */
+  readonly adminGids: ReadonlySet<number>;
   /** Turns the feeds of all threads on or off; on also makes each send its present state. */
   enable(on: boolean): void;
 }
@@ -35,24 +39,17 @@ export class InspectorServer {
   private constructor(options: InspectorOptions, server: Server) {
     this.#options = options;
     this.#server = server;
-    server.on('connection', (socket) => this.#connected(socket));
   }
 
   /** Binds the socket, removing one that an earlier crash left behind. */
   static async listen(options: InspectorOptions): Promise<InspectorServer> {
-    removeStale(options.path);
-    const server = createServer();
-    const mask = process.umask(0o177);
-    try {
-      await new Promise<void>((resolve, reject) => {
-        server.once('error', (error) => reject(new Error(`debug socket ${options.path}: ${error.message}`)));
-        server.listen(options.path, resolve);
-      });
-    } finally {
-      process.umask(mask);
-    }
-    chmodSync(options.path, 0o600);
-    return new InspectorServer(options, server);
+    let inspector: InspectorServer | null = null;
+    const server = await listenOnUnixSocket(
+      { path: options.path, mode: 0o600, backlog: MAX_READERS },
+      (socket) => inspector?.connected(socket),
+    );
+    inspector = new InspectorServer(options, server);
+    return inspector;
   }
 
   /** One message of some thread, to every reader. */
@@ -68,9 +65,10 @@ export class InspectorServer {
     rmSync(this.#options.path, { force: true });
   }
 
-  #connected(socket: Socket): void {
+  /** @internal */
+  connected(socket: Socket): void {
     socket.on('error', () => socket.destroy());
-    if (this.#readers.size >= MAX_READERS || !mayInspect(socket)) {
+    if (this.#readers.size >= MAX_READERS || !mayInspect(socket, this.#options.adminGids)) {
       socket.destroy();
       return;
     }
@@ -95,11 +93,11 @@ export class InspectorServer {
   }
 }
 
-/** Root and eventd's own user. Groups of administrators come in by the query socket's rules later. */
-function mayInspect(socket: Socket): boolean {
+/** SYSTEM, Administrators, and the user eventd runs as; anything unclear is a no. */
+function mayInspect(socket: Socket, adminGids: ReadonlySet<number>): boolean {
   try {
-    const { uid } = native.peerCredentials(descriptorOf(socket));
-    return uid === 0 || uid === process.geteuid?.();
+    const token = tokenFromCredentials(native.peerCredentials(descriptorOf(socket)), adminGids);
+    return token.isSystemOrAdministrator || token.uid === process.geteuid?.();
   } catch {
     return false;
   }
@@ -107,14 +105,4 @@ function mayInspect(socket: Socket): boolean {
 
 function descriptorOf(socket: Socket): number {
   return (socket as unknown as { _handle: { fd: number } })._handle.fd;
-}
-
-function removeStale(path: string): void {
-  try {
-    if (!lstatSync(path).isSocket())
-      throw new Error(`debug socket ${path}: the path exists and is no socket`);
-    rmSync(path);
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== 'ENOENT') throw error;
-  }
 }

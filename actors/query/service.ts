@@ -10,9 +10,9 @@ import { tokenFromCredentials } from '../../src/host/peerIdentity.js';
 import { native } from '../../src/native/addon.js';
 import { QueryError } from '../../src/query/errors.js';
 import { encodeError } from '../../src/wire/messages.js';
+import { listenOnUnixSocket, replaceableByOthers } from '../unixSocket.js';
 import { interpret } from './interpret.js';
 import type { QueryLogger } from './logger.js';
-import { listenForQueries, replaceableByOthers } from './querySocket.js';
 import { type QuerySession, type QuerySessionHost, type QuerySlot, startQuerySession } from './session.js';
 import { QueryWorkerPool } from './workerPool.js';
 
@@ -26,6 +26,9 @@ const SPARE_CONNECTIONS = 64;
 
 /** Time a refused connection has to take its answer, in ms. */
 const LINGER_MS = 500;
+
+/** Every user may connect; who they are decides what they see (HOST-70). */
+const SOCKET_MODE = 0o666;
 
 const STOPPING = 'shutting down: eventd is stopping';
 
@@ -84,15 +87,18 @@ export class QueryService {
 
   /**
    * Binds the socket; clients may connect and wait. `accept` begins to serve.
-   * @throws QuerySocketError when the socket cannot be had
+   * @throws SocketPathError when the socket cannot be had
    */
   static async start(options: QueryServiceOptions): Promise<QueryService> {
     let service: QueryService | null = null;
     const early: Socket[] = [];
-    const server = await listenForQueries(options.socketPath, BACKLOG, (socket) => {
-      if (service === null) early.push(socket);
-      else service.#connected(socket);
-    });
+    const server = await listenOnUnixSocket(
+      { path: options.socketPath, mode: SOCKET_MODE, backlog: BACKLOG },
+      (socket) => {
+        if (service === null) early.push(socket);
+        else service.#connected(socket);
+      },
+    );
     if (replaceableByOthers(options.socketPath)) {
       options.logger.warn(
         { path: options.socketPath },

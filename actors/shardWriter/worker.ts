@@ -3,7 +3,7 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { WriterLimits } from '../../machines/shardWriter.js';
 import type { ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
 import { InspectionFeed } from '../inspector/feed.js';
-import type { FromWriter, ReaderToWriter, ToWriter, WriterToReader } from '../messages.js';
+import type { FromWriter, ReaderToWriter, ToWriter } from '../messages.js';
 import { linkPort } from '../streams.js';
 import { startShardWriter } from './shardWriter.js';
 
@@ -16,7 +16,7 @@ export interface ShardWriterThreadData extends ShardCommitterOptions {
 if (parentPort === null) throw new Error('shardWriter/worker.js runs as a worker thread only');
 const data = workerData as ShardWriterThreadData;
 const daemon = linkPort<ToWriter, FromWriter>(parentPort);
-const readers = linkPort<ReaderToWriter, WriterToReader>(data.readers);
+const readers = linkPort<ReaderToWriter, never>(data.readers);
 
 const writer = startShardWriter({ ...data, readers$: readers.messages$, commands$: daemon.messages$ });
 const feed = new InspectionFeed(`writer-${data.shard}`, (message) =>
@@ -25,7 +25,6 @@ const feed = new InspectionFeed(`writer-${data.shard}`, (message) =>
 feed.watch(writer.actor);
 daemon.messages$.subscribe((message) => {
   if (message.type === 'inspect') feed.enable(message.on);
-  if (message.type === 'limits') readers.send({ type: 'credit', rows: message.limits.maxBatchSize });
 });
 writer.reports$.subscribe({
   next: (report) => daemon.send(report),

@@ -44,14 +44,27 @@ export interface WholeWayShape {
   readonly capacity: number;
 }
 
-export async function runInsertLoop(bench: Bench): Promise<Sample> {
+/** The C peer, `loops` of it side by side in processes of their own. */
+export async function runInsertLoop(bench: Bench, loops: number): Promise<Sample> {
   return inFreshDirectory(bench, async (directory) => {
-    const file = join(directory, shardFileName(0));
-    openShardWriter(file).close();
+    const files = Array.from({ length: loops }, (_, shard) => join(directory, shardFileName(shard)));
+    for (const file of files) openShardWriter(file).close();
     const numbers = [bench.events, BATCH, CHECKPOINT_BYTES, ROW_OVERHEAD].map(String);
     const bootId = Buffer.from(BOOT_ID).toString('hex');
-    const args = [file, filledRing(bench, 0), ...numbers, bootId, ...WRITER_PRAGMAS];
-    return sampleOf(await measure<VariantResult>(bench.insertLoop, args), [file], bench.events);
+    const runs = await Promise.all(
+      files.map((file, cpu) => {
+        const args = [file, filledRing(bench, cpu), ...numbers, bootId, ...WRITER_PRAGMAS];
+        return measure<VariantResult>(bench.insertLoop, args);
+      }),
+    );
+    const all = {
+      result: {
+        seconds: Math.max(...runs.map(({ result }) => result.seconds)),
+        cpuSeconds: runs.reduce((sum, { result }) => sum + result.cpuSeconds, 0),
+      },
+      peakBytes: runs.reduce((sum, { peakBytes }) => sum + peakBytes, 0),
+    };
+    return sampleOf(all, files, bench.events * loops);
   });
 }
 

@@ -118,11 +118,11 @@ function hasCrossFilter(condition: Condition): boolean {
 /**
  * Plans a raw EVENTS query. `now` (ns) is the one clock reading of the query (QL-12).
  *
- * @throws QueryError class X, prefix `unsupported`, for what `unsupportedReason` names.
+ * @throws QueryError class V, prefix `unsupported`, for what `unsupportedReason` names.
  */
 export function planEvents(query: EventsQuery, now: bigint): EventsPlan {
   const reason = unsupportedReason(query);
-  if (reason !== null) throw new QueryError('X', 'unsupported', reason);
+  if (reason !== null) throw new QueryError('V', 'unsupported', reason);
   const where = query.where === null ? null : planCondition(query.where, now);
   return {
     pattern: query.pattern === null ? null : { kind: query.pattern.kind, text: query.pattern.text },
@@ -181,7 +181,7 @@ function planCondition(condition: Condition, now: bigint): PlanCondition {
     case 'null':
       return { kind: 'null', field: planField(condition.field), negated: condition.negated };
     default:
-      throw new QueryError('X', 'unsupported', 'cross-type filters are not available in this version');
+      throw new QueryError('V', 'unsupported', 'cross-type filters are not available in this version');
   }
 }
 

@@ -2,7 +2,7 @@
  * Opening event shards: creation of new files, the start-up check of existing ones (STO-20..26), and
  * the one read-write connection of a shard's writer (STO-29, STO-30).
  */
-import { existsSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { addonPath } from '../native/addon.js';
 import {
@@ -40,6 +40,8 @@ export function openShardWriter(file: string): ShardConnection {
   return guarded(file, () => {
     // An empty file is what a crash between creation and the first transaction leaves: it is new.
     const isNew = !existsSync(file) || statSync(file).size === 0;
+    // The audit trail is nobody else's to read; SQLite gives the WAL the mode of the database.
+    if (isNew) closeSync(openSync(file, 'a', 0o600));
     const db = new Database(file, { timeout: BUSY_TIMEOUT_MS });
     try {
       db.loadExtension(addonPath);

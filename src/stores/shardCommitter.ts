@@ -16,6 +16,10 @@ export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
 /** What a row costs in the WAL beside its payload: columns, the index entry, page overhead; bytes. */
 export const ROW_OVERHEAD = 40;
 
+/** Rows of the first segment after a failed one, and how the number grows while commits succeed. */
+const FIRST_TRUST = 64;
+const TRUST_GROWTH = 4;
+
 /** Bounds of one transaction, live settings. */
 export interface CommitLimits {
   readonly maxBatchSize: number;
@@ -73,6 +77,8 @@ export class ShardCommitter {
   #lost: SegmentRun[] = [];
   /** The last transaction failed: the next one risks no segment before it has stored what is owed. */
   #proving = false;
+  /** Rows of a segment that are risked at once: few after a failure, more with every success. */
+  #trusted = Number.POSITIVE_INFINITY;
   #load: BatchLoad = IDLE_LOAD;
   #lastEnd = performance.now();
   #sinceCheckpoint = 0;
@@ -114,7 +120,7 @@ export class ShardCommitter {
     const owed = this.#lost.slice(0, limits.maxBatchSize);
     const synthetic = this.#synthetic.slice(0, Math.max(limits.maxBatchSize - owed.length, 0));
     const owes = owed.length < this.#lost.length || (this.#proving && owed.length + synthetic.length > 0);
-    const room = limits.maxBatchSize - owed.length - synthetic.length;
+    const room = Math.min(limits.maxBatchSize - owed.length - synthetic.length, this.#trusted);
     const segment = owes ? null : this.#take(room, limits.maxBatchSize);
     if (owed.length + synthetic.length === 0 && segment === null) return this.#nothing();
     try {
@@ -225,7 +231,9 @@ export class ShardCommitter {
       this.#lost.splice(0, owed);
       if (this.#lost.length === 0) native.channelLossRecorded(this.#options.channel);
     }
-    if (segment !== null) native.segmentCommitted(segment.segment);
+    if (segment === null) return;
+    native.segmentCommitted(segment.segment);
+    this.#trusted *= TRUST_GROWTH;
   }
 
   /** Rolls back and puts the segment's ranges on the lost list: the ring no longer offers them (FAIL-4, FAIL-9). */
@@ -237,6 +245,8 @@ export class ShardCommitter {
     }
     this.#watermarks.rolledBack();
     this.#proving = true;
+    // A nearly full disk still takes a gap record and then fails the next big segment: risk little.
+    if (segment !== null) this.#trusted = FIRST_TRUST;
     const lost = segment === null ? [] : native.segmentLost(segment.segment);
     this.#lost.push(...lost);
     return new CommitError(
@@ -252,8 +262,16 @@ export class ShardCommitter {
     this.#sinceCheckpoint += bytes + rows * ROW_OVERHEAD;
     if (this.#sinceCheckpoint < CHECKPOINT_BYTES) return;
     // A full checkpoint lets the next commit start the WAL anew; a partial one is tried again a quarter later.
-    const [state] = this.#db.pragma('wal_checkpoint(PASSIVE)') as { log: bigint; checkpointed: bigint }[];
-    const complete = state !== undefined && state.log === state.checkpointed;
-    this.#sinceCheckpoint = complete ? 0 : (CHECKPOINT_BYTES * 3) / 4;
+    this.#sinceCheckpoint = this.#checkpointed() ? 0 : (CHECKPOINT_BYTES * 3) / 4;
+  }
+
+  #checkpointed(): boolean {
+    try {
+      const [state] = this.#db.pragma('wal_checkpoint(PASSIVE)') as { log: bigint; checkpointed: bigint }[];
+      return state !== undefined && state.log === state.checkpointed;
+    } catch {
+      // The batch is committed and the WAL keeps it. A full or failing disk will show in the next commit.
+      return false;
+    }
   }
 }

@@ -66,15 +66,7 @@ export function shutdownEvent(timestamp: bigint, lastSequences: ReadonlyMap<numb
   return synthetic('synthetic.shutdown', timestamp, { last_sequences: cpuMap(lastSequences) });
 }
 
-/** `synthetic.gap` for events that a failed commit lost (FAIL-5); drain threads make all others. */
-export function commitFailureGap(
-  timestamp: bigint,
-  gap: { cpu: number; first: bigint; last: bigint; previousTimestamp: bigint | null },
-): SyntheticEvent {
-  return gapEvent(timestamp, { ...gap, revealingTimestamp: null, cause: 'commit_failure' });
-}
-
-/** `synthetic.gap` with any cause. */
+/** `synthetic.gap`: drain threads make their own in native code; this one is for what a failed commit lost (FAIL-5). */
 export function gapEvent(
   timestamp: bigint,
   gap: {

@@ -35,7 +35,7 @@ test('[ING-44, ING-45, ING-46] the ingest benchmark finds every emitted event st
   assert.deepEqual(errors, []);
   assert.deepEqual(
     rows.map(({ key }) => key),
-    ['a', 'b', 'c', 'c2', 'd', 'd2', 'r', 'o'],
+    ['a', 'a2', 'b', 'c', 'c2', 'd', 'd2', 'r', 'o'],
   );
   for (const { key, emitted, stored, lost } of rows) {
     assert.ok(emitted > 0, key);

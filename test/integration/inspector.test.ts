@@ -27,7 +27,9 @@ afterEach(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-const lamp = setup({ types: { context: {} as { turns: bigint }, events: {} as { type: 'turn' } } }).createMachine({
+const lamp = setup({
+  types: { context: {} as { turns: bigint }, events: {} as { type: 'turn' } },
+}).createMachine({
   id: 'lamp',
   context: { turns: 0n },
   initial: 'off',
@@ -76,7 +78,7 @@ async function inspectedLamp() {
     sent++;
     publish(message);
   });
-  server = await InspectorServer.listen({ path, log, enable: (on) => feed.enable(on) });
+  server = await InspectorServer.listen({ path, log, adminGids: new Set(), enable: (on) => feed.enable(on) });
   publish = (message) => server?.publish(message);
   const actor = createActor(lamp, { id: 'lamp-1' }).start();
   feed.watch(actor);
@@ -144,11 +146,10 @@ test('a reader that does not read is dropped, the others go on', async () => {
     closed = true;
   });
   const deadline = Date.now() + 20_000;
-  let turns = 0;
   // The server writes to both; only the one that reads keeps its queue short.
   while (good.lines.filter(({ type }) => type === '@xstate.snapshot').length < 12_000) {
     assert.ok(Date.now() < deadline, 'the reading front end gets everything');
-    for (let i = 0; i < 200; i++, turns++) actor.send({ type: 'turn' });
+    for (let i = 0; i < 200; i++) actor.send({ type: 'turn' });
     await new Promise((resolve) => setImmediate(resolve));
   }
   slow.socket.resume();
@@ -178,12 +179,15 @@ test('values are made plain at once: bigint as text, buffers as their size, dept
   let inner = nested;
   for (let i = 0; i < 30; i++) inner = inner.next = {} as Record<string, unknown>;
   assert.match(JSON.stringify(plain(nested)), /…/);
-  assert.deepEqual(plain({ n: 2n ** 60n, b: new Uint8Array(5), e: new Error('broken'), f: () => 1, m: new Map([['k', 1]]) }), {
-    n: '1152921504606846976',
-    b: { bytes: 5 },
-    e: 'broken',
-    f: undefined,
-    m: { k: 1 },
-  });
+  assert.deepEqual(
+    plain({ n: 2n ** 60n, b: new Uint8Array(5), e: new Error('broken'), f: () => 1, m: new Map([['k', 1]]) }),
+    {
+      n: '1152921504606846976',
+      b: { bytes: 5 },
+      e: 'broken',
+      f: undefined,
+      m: { k: 1 },
+    },
+  );
   assert.equal((plain(Array(500).fill(0)) as unknown[]).length, 101);
 });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { addonPath, type DrainHandle, native, type RingHandle } from '../../src/native/addon.js';
 import { type Drain, inWorld, RingWorld, type Row, shape, until } from '../fixtures/nativeRing.js';
@@ -122,6 +123,31 @@ test(`[ING-8] a stop from one thread and the end of another may coincide, ${ROUN
   }
 });
 
+inWorld(
+  '[KMES-137] [ING-17] a ring that shrinks below what is unread is drained to its end first',
+  async (world) => {
+    const producer = world.create(262144);
+    world.emit(producer, 100, 1, 1000);
+    const channel = world.channel(2);
+    const drain = world.drain([channel]);
+    await until('throttled', () => drain.of('throttled').length > 0);
+    native.producerResize(producer, 65536);
+    const rows: Row[] = [];
+    await until('generation', () => {
+      rows.push(...world.store(channel));
+      return drain.of('generation').length > 0;
+    });
+    native.drainReattach(drain.handle, native.ringOpen(world.path()).ring);
+    world.emit(producer, 1, 101, 1000);
+    await until('the end', () => {
+      rows.push(...world.store(channel));
+      return drain.last >= 101n;
+    });
+    rows.push(...world.store(channel));
+    assert.equal(shape(rows), '1..101');
+  },
+);
+
 const finished = (drain: Drain) => until('finished', () => drain.of('finished').length > 0);
 
 inWorld(
@@ -184,7 +210,12 @@ inWorld(
       await until('throttled', () => drain.of('throttled').length > 0);
       if (early) native.drainFinish(drain.handle);
       native.channelClose(channel);
-      if (!early) native.drainFinish(drain.handle);
+      if (!early) {
+        // Longer than a blocked thread waits before it looks again: nobody asked, nothing is reported.
+        await delay(120);
+        assert.deepEqual(drain.of('finished'), []);
+        native.drainFinish(drain.handle);
+      }
       await finished(drain);
       assert.deepEqual(drain.of('finished'), [{ type: 'finished', lastSequence: 4n }]);
       native.drainStop(drain.handle);

@@ -127,6 +127,28 @@ test('[HOST-8] an error on the descriptor reaches the callback, and the watch go
   stopLast();
 });
 
+test('[HOST-8] a reset connection keeps calling until the watch is stopped; a closed descriptor ends it', () => {
+  // A reset shows as error, end and readable at once, at which the event loop stops a watch.
+  const source = (onReadable: string) => `
+    const net = require('node:net');
+    const native = require(${JSON.stringify(addonPath)});
+    let calls = 0;
+    const server = net.createServer({ pauseOnConnect: true }, (socket) => {
+      const fd = socket._handle.fd;
+      const stop = native.watchReadable(fd, () => { calls++; ${onReadable} });
+      client.resetAndDestroy();
+    }).listen(0, '127.0.0.1', () => { client = net.connect(server.address().port, '127.0.0.1'); });
+    let client;`;
+  const run = (onReadable: string) =>
+    spawnSync(process.execPath, ['-e', source(onReadable)], { encoding: 'utf8', timeout: 10_000 });
+  const goesOn = run("if (calls === 3) { stop(); process.stdout.write('three'); process.exit(0); }");
+  assert.equal(goesOn.stdout, 'three', goesOn.stderr);
+  const closes = run(
+    "require('node:fs').closeSync(fd); setTimeout(() => { process.stdout.write('alive ' + calls); process.exit(0); }, 50);",
+  );
+  assert.equal(closes.stdout, 'alive 1', closes.stderr);
+});
+
 test('[HOST-8] a watch does not outlive the thread that made it', async () => {
   const path = join(directory, 'worker.sock');
   const source = `

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import { decode, encode } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
 import { parseGuid } from '../../src/host/guid.js';
+import { native } from '../../src/native/addon.js';
 import { BOOT_A, EventdWorld, eventually, type StoredRow } from '../fixtures/eventd.js';
 
 /** Bytes a thread has written so far, with whatever system call. */
@@ -211,7 +212,7 @@ test('[ING-67] [STO-5] an event that calls itself synthetic is stored as it came
   assert.equal(stored?.get('origin_class'), 0n);
 });
 
-test('[ING-36] [ING-38] another number of shards waits for a restart, and leaves earlier files as they are', {
+test('[ING-36] [ING-38] [KMES-159] another number of shards or CPUs waits for a restart, and leaves earlier files as they are', {
   timeout: 30_000,
 }, async (t) => {
   const world = EventdWorld.for(t, { cpus: 2, settings: { StorageShards: 4 } });
@@ -229,6 +230,9 @@ test('[ING-36] [ING-38] another number of shards waits for a restart, and leaves
   world.emitMany(1, 40);
   await world.stored(0);
   await world.stored(1);
+  const late = native.producerCreate(world.ringPath(2), 2, 65536);
+  t.after(() => native.producerClose(late));
+  native.producerEmit(late, 0, { type: Buffer.from('test.late'), payload: new Uint8Array() }, null);
   await world.set('StorageShards', '6');
   await world.set('MaxBatchSize', '500');
   await eventually('the live setting is applied', () =>
@@ -237,6 +241,7 @@ test('[ING-36] [ING-38] another number of shards waits for a restart, and leaves
   world.emitMany(0, 40);
   await world.stored(0);
   assert.equal(world.shardFiles().length, 4);
+  assert.deepEqual(world.sequences(2), [], 'a ring that came later is not read');
   assert.deepEqual(
     world.synthetic('synthetic.config_change').map(({ payload }) => payload.key_name),
     ['MaxBatchSize'],
@@ -251,6 +256,7 @@ test('[ING-36] [ING-38] another number of shards waits for a restart, and leaves
   world.emitMany(1, 10);
   await world.stored(0);
   await world.stored(1);
+  await world.stored(2, 1n);
   const answer = await world.query('EVENTS test.many');
   assert.equal(answer.length, 140, 'all files are queried');
   await second.end();

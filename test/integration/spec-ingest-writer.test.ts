@@ -59,25 +59,28 @@ class Writer {
 const countOf = (db: Database.Database): number =>
   db.prepare('SELECT count(*) FROM events').pluck().get() as number;
 
-test('[ING-48] a batch is one transaction: it is there whole, or a failing row leaves nothing of it', async (t) => {
-  const writer = new Writer(t);
-  const trap = new Database(writer.file);
-  trap.exec(`CREATE TRIGGER trap BEFORE INSERT ON events WHEN new.sequence = 250
-    BEGIN SELECT RAISE(ABORT, 'trap'); END`);
-  await writer.hand(300);
-  const reader = writer.reader(t);
-  assert.throws(() => writer.committer.commit({ ...LIMITS, maxBatchSize: 1000 }), CommitError);
-  assert.equal(countOf(reader), 0);
-  assert.deepEqual(
-    reader.prepare("SELECT key FROM metadata WHERE key LIKE '%seq%'").pluck().all(),
-    [],
-    'nor does a watermark claim any of it',
-  );
-  trap.exec('DROP TRIGGER trap');
-  trap.close();
-  while (writer.committer.commit({ ...LIMITS, maxBatchSize: 1000 }).more);
-  assert.equal(countOf(reader), 1, 'the gap record of the lost batch');
-});
+const TRAPS = {
+  'in the middle of its rows': 'BEFORE INSERT ON events WHEN new.sequence = 250',
+  'behind its last row': "BEFORE INSERT ON metadata WHEN new.key LIKE 'last\\_seq.%' ESCAPE '\\'",
+};
+for (const [place, trigger] of Object.entries(TRAPS)) {
+  test(`[ING-48] a batch is one transaction: failing ${place} leaves nothing of it`, async (t) => {
+    const writer = new Writer(t);
+    const trap = new Database(writer.file);
+    t.after(() => trap.close());
+    trap.exec(`CREATE TRIGGER trap ${trigger} BEGIN SELECT RAISE(ABORT, 'trap'); END`);
+    await writer.hand(300);
+    const reader = writer.reader(t);
+    assert.throws(() => writer.committer.commit({ ...LIMITS, maxBatchSize: 1000 }), CommitError);
+    assert.equal(countOf(reader), 0);
+    const marks = reader.prepare("SELECT key FROM metadata WHERE key LIKE '%seq%'").pluck();
+    assert.deepEqual(marks.all(), [], 'nor does a watermark claim any of it');
+    trap.exec('DROP TRIGGER trap');
+    while (writer.committer.commit({ ...LIMITS, maxBatchSize: 1000 }).more);
+    assert.equal(countOf(reader), 1, 'the gap record of the lost batch');
+    assert.deepEqual(marks.all(), ['last_seq.0']);
+  });
+}
 
 test('[ING-58] between batches no transaction is open: another connection may write at once', async (t) => {
   const writer = new Writer(t);

@@ -20,7 +20,7 @@ import {
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import type { DaemonLog } from '../../actors/daemon/log.js';
+import type { ProcessLog } from '../../src/host/processLog.js';
 import { type DaemonOptions, DaemonRuntime } from '../../actors/daemon/runtime.js';
 import { parseGuid } from '../../src/host/guid.js';
 import { ringFileName } from '../../src/host/kmes.js';
@@ -31,6 +31,8 @@ import { type Gates, until } from './walk.js';
 export const BOOT_ID = '{aaaaaaaa-0000-4000-8000-00000000000a}';
 const EVENT = { type: new TextEncoder().encode('model.event'), payload: Uint8Array.of(0x81, 0xa1, 0x6e, 0x01) };
 const CAPACITY = 1 << 20;
+const SECURITY = 'Machine\\System\\eventd\\Security';
+const SDDL = 'O:SYG:SYD:(A;;0x1;;;SY)(A;;0x1;;;BA)';
 
 /** The real runtime; each phase and step waits until the test lets it go. */
 export class PacedRuntime extends DaemonRuntime {
@@ -145,7 +147,7 @@ export class DaemonWorld {
     process.env.NOTIFY_SOCKET = path('notify.sock');
     process.env.PEIOS_BOOT_ID = BOOT_ID;
     const line = (message: string): void => void this.log.push(message);
-    const log: DaemonLog = { info: line, warn: line, error: line };
+    const log: ProcessLog = { info: line, warn: line, error: line };
     this.options = { registryFile: this.#hive, kmesDirectory: this.#rings, host: 'linux', log };
     this.emit(3);
   }
@@ -316,7 +318,8 @@ export class DaemonWorld {
     writeFileSync(
       draft,
       `PEIOS-REG 1\n[Machine\\System\\eventd]\n${values.join('')}` +
-        `[Machine\\System\\Services\\eventd]\n"StopTimeout"=${text(this.#stopTimeout)}\n`,
+        `[Machine\\System\\Services\\eventd]\n"StopTimeout"=${text(this.#stopTimeout)}\n` +
+        ['Events', 'Logs', 'Metrics'].map((type) => `[${SECURITY}\\${type}]\n"*"=sddl:"${SDDL}"\n`).join(''),
     );
     renameSync(draft, this.#hive);
   }

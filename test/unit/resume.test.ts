@@ -106,7 +106,10 @@ test('[STO-15] the first commit of a new boot removes what the older boot left',
   old.close();
   const shard = new Shard(0);
   shard.commit(0, [1n], 1n);
-  const keys = shard.db.prepare("SELECT key FROM metadata WHERE key LIKE '%seq.%' ORDER BY key").pluck().all();
+  const keys = shard.db
+    .prepare("SELECT key FROM metadata WHERE key LIKE '%seq.%' ORDER BY key")
+    .pluck()
+    .all();
   assert.deepEqual(keys, ['last_seq.0', 'settled_seq.0']);
   shard.close();
 });
@@ -170,7 +173,10 @@ test('[BOOT-9] events ingested again below stored ones do not end the search too
 });
 
 test('[STO-23, ING-33, BOOT-8] shards of an earlier configuration take part', () => {
-  for (const [index, settled] of [[0, 4n], [3, 6n]] as const) {
+  for (const [index, settled] of [
+    [0, 4n],
+    [3, 6n],
+  ] as const) {
     const shard = new Shard(index);
     shard.commit(0, [settled], settled);
     shard.close();
@@ -203,8 +209,10 @@ test('[BOOT-9, BOOT-10] random histories: resume point and covered ranges are ex
       for (let i = 0; i < resume.covered.length; i += 2) {
         for (let s = resume.covered[i] ?? 0n; s <= (resume.covered[i + 1] ?? -1n); s++) covered.add(s);
       }
-      for (let s = 1n; s <= resume.sequence; s++) assert.ok(stored.has(s), `${s} is settled, so it is stored`);
-      for (const s of stored) assert.ok(s <= resume.sequence || covered.has(s), `${s} is stored, so it is covered`);
+      for (let s = 1n; s <= resume.sequence; s++)
+        assert.ok(stored.has(s), `${s} is settled, so it is stored`);
+      for (const s of stored)
+        assert.ok(s <= resume.sequence || covered.has(s), `${s} is stored, so it is covered`);
       for (const s of covered) assert.ok(stored.has(s), `${s} is covered, so it is stored`);
     }),
     { numRuns: 60 },

@@ -27,7 +27,9 @@ test('[STO-1, STO-11, STO-12, STO-13, STO-24] a new shard has exactly the schema
   const file = join(directory, 'shard-0000.db');
   openShardWriter(file).close();
   const db = new Database(file, { readonly: true });
-  const columns = db.prepare("SELECT name, type, [notnull] AS required, pk FROM pragma_table_info('events')").all();
+  const columns = db
+    .prepare("SELECT name, type, [notnull] AS required, pk FROM pragma_table_info('events')")
+    .all();
   assert.deepEqual(columns, [
     { name: 'id', type: 'INTEGER', required: 0, pk: 1 },
     { name: 'boot_id', type: 'BLOB', required: 1, pk: 0 },
@@ -41,12 +43,16 @@ test('[STO-1, STO-11, STO-12, STO-13, STO-24] a new shard has exactly the schema
     { name: 'process_guid', type: 'BLOB', required: 0, pk: 0 },
     { name: 'payload', type: 'BLOB', required: 0, pk: 0 },
   ]);
-  const metadata = db.prepare("SELECT name, type, [notnull] AS required, pk FROM pragma_table_info('metadata')").all();
+  const metadata = db
+    .prepare("SELECT name, type, [notnull] AS required, pk FROM pragma_table_info('metadata')")
+    .all();
   assert.deepEqual(metadata, [
     { name: 'key', type: 'TEXT', required: 0, pk: 1 },
     { name: 'value', type: 'TEXT', required: 1, pk: 0 },
   ]);
-  const indexes = db.prepare("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL").all();
+  const indexes = db
+    .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    .all();
   assert.deepEqual(indexes, [
     { name: 'idx_events_timestamp', sql: 'CREATE INDEX idx_events_timestamp ON events(timestamp)' },
   ]);
@@ -71,7 +77,10 @@ test('[STO-14, STO-25] an unknown schema version is refused and the file stays a
   const file = join(directory, 'shard-0000.db');
   openShardWriter(file).close();
   edit(file, "UPDATE metadata SET value = '2' WHERE key = 'schema_version'");
-  assert.throws(() => openShardWriter(file), isStoreError('schema', /shard-0000\.db: schema version '2' is unknown/));
+  assert.throws(
+    () => openShardWriter(file),
+    isStoreError('schema', /shard-0000\.db: schema version '2' is unknown/),
+  );
   assert.throws(() => verifyShard(file), isStoreError('schema', /version '2'/));
   const db = new Database(file, { readonly: true });
   assert.equal(db.prepare("SELECT value FROM metadata WHERE key = 'schema_version'").pluck().get(), '2');
@@ -104,11 +113,10 @@ test('[FAIL-12] a file that is no database is corruption, and is left as it is',
 test('[STO-20, STO-21, STO-22, STO-23, ING-36] the directory and the missing shards are created, others left alone', () => {
   const store = join(directory, 'deep/events');
   const first = openEventStore(store, 3);
-  assert.deepEqual(first.shards.map(({ file }) => file.slice(store.length + 1)), [
-    'shard-0000.db',
-    'shard-0001.db',
-    'shard-0002.db',
-  ]);
+  assert.deepEqual(
+    first.shards.map(({ file }) => file.slice(store.length + 1)),
+    ['shard-0000.db', 'shard-0001.db', 'shard-0002.db'],
+  );
   const again = openEventStore(store, 1);
   assert.equal(again.shards.length, 1);
   assert.deepEqual(
@@ -127,8 +135,14 @@ test('[FAIL-15, FAIL-20] a bad shard is left out, the others are used', () => {
   openEventStore(directory, 2);
   edit(join(directory, 'shard-0000.db'), 'DROP INDEX idx_events_timestamp');
   const { shards, excluded } = openEventStore(directory, 2);
-  assert.deepEqual(shards.map(({ shard }) => shard), [1]);
-  assert.deepEqual(excluded.map(({ shard, error }) => [shard, error.kind]), [[0, 'corrupt']]);
+  assert.deepEqual(
+    shards.map(({ shard }) => shard),
+    [1],
+  );
+  assert.deepEqual(
+    excluded.map(({ shard, error }) => [shard, error.kind]),
+    [[0, 'corrupt']],
+  );
 });
 
 test('[FAIL-18, FAIL-19] with every shard bad, fresh files above all existing ones take over', () => {
@@ -138,10 +152,13 @@ test('[FAIL-18, FAIL-19] with every shard bad, fresh files above all existing on
   openShardWriter(join(directory, 'shard-0007.db')).close();
   const { shards, excluded } = openEventStore(directory, 2);
   assert.equal(excluded.length, 2);
-  assert.deepEqual(shards.map(({ shard, file }) => [shard, file.slice(directory.length + 1)]), [
-    [0, 'shard-0008.db'],
-    [1, 'shard-0009.db'],
-  ]);
+  assert.deepEqual(
+    shards.map(({ shard, file }) => [shard, file.slice(directory.length + 1)]),
+    [
+      [0, 'shard-0008.db'],
+      [1, 'shard-0009.db'],
+    ],
+  );
 });
 
 test('[LIFE-104] a check says what a start would do and creates nothing', () => {

@@ -2,14 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decode } from '@msgpack/msgpack';
 import {
-  commitFailureGap,
   configChangeEvent,
+  gapEvent,
   shutdownEvent,
   startupEvent,
   storageErrorEvent,
 } from '../../src/stores/synthetic.js';
 
 const at = 1_700_000_000_123_456_789n;
+const failed = { revealingTimestamp: null, cause: 'commit_failure' } as const;
 const open = (payload: Uint8Array) => decode(payload, { useBigInt64: true });
 
 test('[STO-8, ING-68] the startup record names boot, restart, shards and resume points', () => {
@@ -39,7 +40,13 @@ test('[STO-8] the shutdown record holds the last persisted sequence per CPU', ()
 });
 
 test('[STO-8, FAIL-5] a gap of a failed commit has no revealing event and says why', () => {
-  const { type, payload } = commitFailureGap(at, { cpu: 3, first: 10n, last: 19n, previousTimestamp: null });
+  const { type, payload } = gapEvent(at, {
+    cpu: 3,
+    first: 10n,
+    last: 19n,
+    previousTimestamp: null,
+    ...failed,
+  });
   assert.equal(type, 'synthetic.gap');
   assert.deepEqual(open(payload), {
     cpu_id: 3,
@@ -53,11 +60,12 @@ test('[STO-8, FAIL-5] a gap of a failed commit has no revealing event and says w
 });
 
 test('[STO-8] sequences beyond 2^53 keep every digit', () => {
-  const { payload } = commitFailureGap(at, {
+  const { payload } = gapEvent(at, {
     cpu: 0,
     first: 2n ** 60n,
     last: 2n ** 60n,
     previousTimestamp: at,
+    ...failed,
   });
   const map = open(payload) as Record<string, unknown>;
   assert.equal(map.first_missing, 2n ** 60n);

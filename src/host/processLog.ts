@@ -1,10 +1,10 @@
 /**
- * eventd's own log: one JSON line per entry on stderr, or one readable line on a terminal. The service
+ * The log of a program of ours: one JSON line per entry on stderr, or one readable line on a terminal. The service
  * manager feeds stderr back into the log store, so repeated lines are rate-limited.
  */
 import { pino } from 'pino';
 
-export interface DaemonLog {
+export interface ProcessLog {
   info(message: string, fields?: Readonly<Record<string, unknown>>): void;
   warn(message: string, fields?: Readonly<Record<string, unknown>>): void;
   error(message: string, fields?: Readonly<Record<string, unknown>>): void;
@@ -16,7 +16,7 @@ const REPEATS_PER_SECOND = 10;
 /** Texts remembered for rate limiting; the oldest is forgotten. */
 const REMEMBERED_TEXTS = 200;
 
-export function openLog(name: string): DaemonLog {
+export function openLog(name: string): ProcessLog {
   const sink = pino(
     { name, base: { name }, timestamp: pino.stdTimeFunctions.isoTime, serializers: {} },
     stderrLines(),

@@ -1,6 +1,6 @@
 /**
- * The listening side of the query socket: a path that can be bound, a stale file out of the way, the
- * right mode (WIRE-1, LIFE-115, HOST-70).
+ * The listening side of eventd's stream sockets: a path that can be bound, a stale file out of the way,
+ * the right mode (WIRE-1, LIFE-115, HOST-70).
  */
 import { chmodSync, lstatSync, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -9,48 +9,53 @@ import { dirname } from 'node:path';
 /** `sun_path` of a Unix socket address holds 108 bytes, the closing NUL included. */
 const MAX_PATH_BYTES = 107;
 
-/** Every user may connect; security descriptors decide what they see (HOST-70). */
-const SOCKET_MODE = 0o666;
-
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
 
-/** The query socket cannot be had. The message names the path and the cause. */
-export class QuerySocketError extends Error {
-  override readonly name = 'QuerySocketError';
+/** A socket cannot be had. The message names the path and the cause. */
+export class SocketPathError extends Error {
+  override readonly name = 'SocketPathError';
+}
+
+export interface ListenOptions {
+  readonly path: string;
+  /** Permission bits of the socket file. */
+  readonly mode: number;
+  readonly backlog: number;
 }
 
 /**
  * Binds the socket and listens. Connections come in paused; `onConnection` gets them as they arrive.
  *
  * A socket file nobody answers on is removed first, anything else in its place is left alone.
- * @throws QuerySocketError
+ * @throws SocketPathError
  */
-export async function listenForQueries(
-  path: string,
-  backlog: number,
+export async function listenOnUnixSocket(
+  { path, mode, backlog }: ListenOptions,
   onConnection: (socket: Socket) => void,
 ): Promise<Server> {
   if (path.length === 0 || path.includes('\0'))
-    throw new QuerySocketError('the query socket path is empty or holds NUL');
+    throw new SocketPathError('the socket path is empty or holds NUL');
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_PATH_BYTES) {
-    throw new QuerySocketError(
+    throw new SocketPathError(
       `${path}: a socket path holds at most ${MAX_PATH_BYTES} bytes, this one has ${bytes}`,
     );
   }
   await removeStale(path);
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, onConnection);
+  // Nobody connects between bind and chmod who could not connect after it.
+  const mask = process.umask(0o777 & ~mode);
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) =>
-      reject(new QuerySocketError(`${path}: cannot be bound: ${reasonOf(error)}`)),
+      reject(new SocketPathError(`${path}: cannot be bound: ${reasonOf(error)}`)),
     );
     server.listen({ path, backlog }, () => {
       server.removeAllListeners('error');
       resolve();
     });
-  });
-  chmodSync(path, SOCKET_MODE);
+  }).finally(() => process.umask(mask));
+  chmodSync(path, mode);
   return server;
 }
 
@@ -63,11 +68,11 @@ export function replaceableByOthers(path: string): boolean {
 async function removeStale(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;
-  if (!stat.isSocket()) throw new QuerySocketError(`${path}: exists and is no socket`);
+  if (!stat.isSocket()) throw new SocketPathError(`${path}: exists and is no socket`);
   const answer = await probe(path);
   if (answer === 'ENOENT') return;
   if (answer === 'ECONNREFUSED') return unlinkSync(path);
-  throw new QuerySocketError(
+  throw new SocketPathError(
     answer === 'connected' || answer === 'EAGAIN'
       ? `${path}: another process answers on this socket`
       : `${path}: cannot tell whether another process uses this socket: ${answer}`,
