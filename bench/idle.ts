@@ -23,8 +23,11 @@ const seconds = Number(values.seconds);
 
 /** The kernel counts processor time in hundredths of a second for user space, on every architecture. */
 const TICKS_PER_SECOND = 100;
-/** After READY=1 query threads still start, and V8 gives back what starting took. */
-const SETTLE_MS = 5000;
+/**
+ * After READY=1 query threads still start, and about ten seconds later V8 gives back once what starting
+ * took: some 25 ms of garbage collection in each of six threads. Idle is what comes then.
+ */
+const SETTLE_MS = 20_000;
 
 function cpuSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');

@@ -198,10 +198,15 @@ export class EventPipeline {
   async recordShutdown(event: SyntheticEvent, deadlineMs: number): Promise<void> {
     const writer = this.#healthy(null);
     if (writer === null) return;
-    const drained = this.#heard(writer.thread, (m) => m.type === 'drained');
-    handOver(writer, event);
-    if (!(await withinMs(drained, deadlineMs)))
+    const position = handOver(writer, event);
+    // `drained` alone says nothing: it may be the late answer to the stop.
+    const over = this.#heard(
+      writer.thread,
+      (m) => writer.stored >= position || (m.type === 'drained' && writer.failing),
+    );
+    if (!(await withinMs(over, deadlineMs)))
       throw new Error(`shard ${writer.shard} did not store it in time`);
+    if (writer.stored < position) throw new Error(`shard ${writer.shard} could not store it`);
   }
 
   /** Shutdown step 7. */

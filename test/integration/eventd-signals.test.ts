@@ -138,9 +138,10 @@ test('[LIFE-140] [LIFE-231] SIGHUP during start waits until eventd is ready', as
 });
 
 test('[LIFE-201] running queries end with an error when eventd stops', async (t) => {
-  const world = EventdWorld.for(t);
+  const world = EventdWorld.for(t, { capacity: 16 << 20 });
   const run = await world.start();
-  world.emitMany(0, 10_000, 500);
+  // More than sockets and credits can hold, so that the query is still running at the stop.
+  world.emitMany(0, 12_000, 1000);
   await world.stored(0);
   const records = query(world.paths.querySocket, 'EVENTS test.many');
   assert.equal((await records.next()).done, false);

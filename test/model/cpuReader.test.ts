@@ -17,7 +17,17 @@ import { attachRing } from '../../src/host/kmes.js';
 import { type DrainEvent, native } from '../../src/native/addon.js';
 import { type CpuResume, NOTHING_SEEN } from '../../src/stores/resume.js';
 import { RingWorld, SHARDS } from './ringWorld.js';
-import { Coverage, Gates, keyOf, type ModelEvent, pathsOf, Shadow, type Step, until, WalkError } from './walk.js';
+import {
+  Coverage,
+  Gates,
+  keyOf,
+  type ModelEvent,
+  pathsOf,
+  Shadow,
+  type Step,
+  until,
+  WalkError,
+} from './walk.js';
 
 const EMERGENCY_PERCENT = 75;
 const RECOVERING = '0.cpuReader.flow.recovering';
@@ -27,7 +37,10 @@ const input = { cpu: 0, shards: SHARDS };
 
 const stop: ModelEvent = { type: 'reader.stop' };
 const recovered: ModelEvent = { type: `xstate.done.actor.${RECOVERING}` };
-const notRecovered: ModelEvent = { type: `xstate.error.actor.${RECOVERING}`, error: new Error('no resume point') };
+const notRecovered: ModelEvent = {
+  type: `xstate.error.actor.${RECOVERING}`,
+  error: new Error('no resume point'),
+};
 const attached: ModelEvent = { type: `xstate.done.actor.${ATTACHING}`, output: { ring: 1 } };
 const notAttached: ModelEvent = { type: `xstate.error.actor.${ATTACHING}`, error: new Error('no ring') };
 const pauseOver: ModelEvent = {
@@ -263,7 +276,11 @@ class Driver {
       if (this.#level === 'emergency') this.#reader.setEmergency(99);
       this.world.fillTo(35);
     }
-    return this.#deliver(step, 'pressure', (report) => report.type === 'pressure' && LEVELS[report.level] === level);
+    return this.#deliver(
+      step,
+      'pressure',
+      (report) => report.type === 'pressure' && LEVELS[report.level] === level,
+    );
   }
 
   #deliver(
@@ -332,7 +349,10 @@ class Driver {
       const batches = messages.filter(({ type }) => type === 'batch.available');
       assert.equal(batches.length, seen('ring.available').filter(({ index }) => index === shard).length);
       const levels = messages.flatMap((message) => (message.type === 'pressure' ? [message.level] : []));
-      assert.deepEqual(levels, seen('ring.pressure').map(({ level }) => level));
+      assert.deepEqual(
+        levels,
+        seen('ring.pressure').map(({ level }) => level),
+      );
     }
   }
 

@@ -8,7 +8,17 @@ import type { ActorRefFrom, AnyMachineSnapshot } from 'xstate';
 import { createDaemonActor } from '../../actors/daemon/daemon.js';
 import { type DaemonOutput, daemonMachine } from '../../machines/daemon.js';
 import { DaemonWorld, PacedRuntime } from './daemonWorld.js';
-import { Coverage, Gates, keyOf, type ModelEvent, pathsOf, Shadow, type Step, until, WalkError } from './walk.js';
+import {
+  Coverage,
+  Gates,
+  keyOf,
+  type ModelEvent,
+  pathsOf,
+  Shadow,
+  type Step,
+  until,
+  WalkError,
+} from './walk.js';
 
 const PHASES = [
   'configuring',
@@ -128,7 +138,8 @@ class Driver {
       this.world.hurry();
       this.#hurried = true;
     }
-    if (path.some(({ event }) => event.cause === 'malformed boot id')) process.env.PEIOS_BOOT_ID = '{nonsense}';
+    if (path.some(({ event }) => event.cause === 'malformed boot id'))
+      process.env.PEIOS_BOOT_ID = '{nonsense}';
     const runtime = new PacedRuntime(this.world.options, this.#gates);
     this.#actor = createDaemonActor(runtime, this.world.options.log, {
       inspect: this.#shadow.inspect,
@@ -154,7 +165,10 @@ class Driver {
     for (let deeds = 0; this.#active && deeds < 30; deeds++) {
       if (this.#leaf === 'ready') this.#actor.send({ type: 'stop.requested', reason: 'test' });
       else await this.#gates.release(this.#leaf);
-      await until('the next state', () => !this.#active || this.#leaf === 'ready' || this.#gates.holds(this.#leaf));
+      await until(
+        'the next state',
+        () => !this.#active || this.#leaf === 'ready' || this.#gates.holds(this.#leaf),
+      );
     }
     this.world.close();
   }
@@ -251,9 +265,15 @@ class Driver {
   async #check(): Promise<void> {
     if (this.world.damaged) return;
     const startups = this.world.count('synthetic.startup');
-    assert.ok(startups === this.#announced || (this.#underWay && startups === 1), `${startups} startup records`);
+    assert.ok(
+      startups === this.#announced || (this.#underWay && startups === 1),
+      `${startups} startup records`,
+    );
     const shutdowns = this.world.count('synthetic.shutdown');
-    assert.ok(shutdowns === this.#recorded || (this.#late && shutdowns === 1), `${shutdowns} shutdown records`);
+    assert.ok(
+      shutdowns === this.#recorded || (this.#late && shutdowns === 1),
+      `${shutdowns} shutdown records`,
+    );
     assert.equal(this.world.count('synthetic.config_change'), this.#changes, 'records of changes');
     await this.world.checkEvents(false);
   }
@@ -293,7 +313,9 @@ class Driver {
 
   /** READY once and only after the startup record, STOPPING once, nothing after it (LIFE-130, LIFE-138). */
   #checkNotified(): void {
-    const reloads = this.#shadow.seen.filter(({ type }) => type.endsWith('daemon.reloading.announced')).length;
+    const reloads = this.#shadow.seen.filter(({ type }) =>
+      type.endsWith('daemon.reloading.announced'),
+    ).length;
     const { notified } = this.world;
     const count = (what: string): number => notified.filter((word) => word === what).length;
     assert.equal(count('READY'), this.#announced + reloads);
@@ -345,8 +367,10 @@ test('[LIFE-131][LIFE-200] the walks took every transition of the daemon', (t) =
   const undone = 'closes what is open and asks nothing that can refuse';
   t.diagnostic(
     coverage.close('daemon', {
-      [phase('attachingKmes', 'error')]: 'the rings are mapped in phase 1 (LIFE-134); dividing them cannot fail',
-      [phase('announcingReady', 'done')]: 'a stop before this phase leads past it, and one within ends it at once',
+      [phase('attachingKmes', 'error')]:
+        'the rings are mapped in phase 1 (LIFE-134); dividing them cannot fail',
+      [phase('announcingReady', 'done')]:
+        'a stop before this phase leads past it, and one within ends it at once',
       [phase('announcingReady', 'error')]: 'fails only with the thread of a writer, whose end is heard first',
       'daemon.reloading.quietly xstate.error.actor.0.daemon.reloading.quietly #0': reread,
       'daemon.reloading.announced xstate.error.actor.0.daemon.reloading.announced #0': reread,

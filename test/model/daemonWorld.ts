@@ -20,16 +20,19 @@ import {
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import type { ProcessLog } from '../../src/host/processLog.js';
 import { type DaemonOptions, DaemonRuntime } from '../../actors/daemon/runtime.js';
 import { parseGuid } from '../../src/host/guid.js';
 import { ringFileName } from '../../src/host/kmes.js';
+import type { ProcessLog } from '../../src/host/processLog.js';
 import { native, type ProducerHandle } from '../../src/native/addon.js';
 import { resolveBoot } from '../../src/stores/resume.js';
 import { type Gates, until } from './walk.js';
 
 export const BOOT_ID = '{aaaaaaaa-0000-4000-8000-00000000000a}';
-const EVENT = { type: new TextEncoder().encode('model.event'), payload: Uint8Array.of(0x81, 0xa1, 0x6e, 0x01) };
+const EVENT = {
+  type: new TextEncoder().encode('model.event'),
+  payload: Uint8Array.of(0x81, 0xa1, 0x6e, 0x01),
+};
 const CAPACITY = 1 << 20;
 const SECURITY = 'Machine\\System\\eventd\\Security';
 const SDDL = 'O:SYG:SYD:(A;;0x1;;;SY)(A;;0x1;;;BA)';

@@ -4,7 +4,12 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import Database from 'better-sqlite3';
-import { type ChannelHandle, native, type ProducerEvent, type ProducerHandle } from '../../src/native/addon.js';
+import {
+  type ChannelHandle,
+  native,
+  type ProducerEvent,
+  type ProducerHandle,
+} from '../../src/native/addon.js';
 
 export interface IntruderOrder {
   readonly file: string;
@@ -21,12 +26,14 @@ const held = new Int32Array(workerData as SharedArrayBuffer);
 port.on('message', ({ file, channel, producer, events }: IntruderOrder) => {
   const db = new Database(file);
   db.exec('BEGIN IMMEDIATE');
+  const { rows } = native.channelStatus(channel);
   Atomics.store(held, 0, 1);
   Atomics.notify(held, 0);
   // The actor takes its segment before it asks for the lock.
-  wait(() => native.channelStatus(channel).rows === 0);
+  wait(() => native.channelStatus(channel).rows < rows);
+  const { rows: left } = native.channelStatus(channel);
   native.producerEmitBatch(producer, 0, events, null);
-  wait(() => native.channelStatus(channel).rows >= events.length);
+  wait(() => native.channelStatus(channel).rows >= left + events.length);
   db.exec('ROLLBACK');
   db.close();
   port.postMessage('done');

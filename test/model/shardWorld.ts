@@ -27,8 +27,6 @@ class CpuLedger {
   readonly stored = new Set<bigint>();
   /** Why each sequence that is missing from the rows must be inside a gap record. */
   readonly covered = new Map<bigint, string>();
-  /** Handed off, not taken. `null` = a row, else the cause of the gap record that is a row. */
-  waiting: { sequence: bigint; cause: string | null }[] = [];
   /** Lost to a failed commit, gap record not stored yet. */
   lost: { sequence: bigint; cause: string }[] = [];
   /** Highest sequence this shard has stored or gap-recorded. */
@@ -40,6 +38,13 @@ class CpuLedger {
   }
 }
 
+/** A row in the channel. `cause` null = an event, else it is a gap record of the drain thread. */
+interface Waiting {
+  readonly cpu: number;
+  readonly sequence: bigint;
+  readonly cause: string | null;
+}
+
 export class ShardWorld {
   readonly directory: string;
   readonly file: string;
@@ -49,8 +54,8 @@ export class ShardWorld {
   readonly #cpus: CpuLedger[] = [];
   readonly #synthetic: string[] = [];
   #syntheticWaiting: string[] = [];
-  /** The last transaction failed: the next stores what is owed and takes no segment. */
-  #proving = false;
+  /** Handed off and not taken, in the order of the channel. */
+  readonly #waiting: Waiting[] = [];
   #segmentSince = new Set<number>();
   #turn = 0;
   #names = 0;
@@ -82,7 +87,7 @@ export class ShardWorld {
   }
 
   get waitingRows(): number {
-    return this.#cpus.reduce((sum, { waiting }) => sum + waiting.length, 0);
+    return this.#waiting.length;
   }
 
   get owes(): boolean {
@@ -95,8 +100,7 @@ export class ShardWorld {
     this.#emit(cpu, producer);
     const dropped = native.producerEmit(producer, 0, { type: TYPE, payload: OVERSIZE }, null);
     assert.equal(dropped, null);
-    const ledger = this.#ledger(cpu);
-    ledger.waiting.push({ sequence: this.#sequence(producer), cause: 'ring_loss' });
+    this.#waiting.push({ cpu, sequence: this.#sequence(producer), cause: 'ring_loss' });
     this.#emit(cpu, producer);
     return this.#handedOff();
   }
@@ -120,7 +124,9 @@ export class ShardWorld {
   /** Every insert fails until `repair`. */
   sabotage(): void {
     this.#outside((db) =>
-      db.exec("CREATE TRIGGER IF NOT EXISTS sabotage BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'sabotage'); END"),
+      db.exec(
+        "CREATE TRIGGER IF NOT EXISTS sabotage BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'sabotage'); END",
+      ),
     );
   }
 
@@ -154,7 +160,10 @@ export class ShardWorld {
     openShardWriter(this.file).close();
   }
 
-  /** Lets `intruder` hold the lock, so that a commit started now meets it and `count` events arrive meanwhile. */
+  /**
+   * Lets `intruder` hold the lock, so that a commit started now meets it and `count` events arrive
+   * meanwhile. `over`, called when that commit has succeeded, takes the place of `committed`.
+   */
   obstruct(intruder: Intruder, count: number): { over(): Promise<void> } {
     const { cpu, producer } = this.#next();
     const before = this.#sequence(producer);
@@ -163,43 +172,40 @@ export class ShardWorld {
     return {
       over: async () => {
         await done;
+        this.committed(count);
         this.#arrived(cpu, before, count);
       },
     };
   }
 
-  /** What a good transaction does to the ledger. Call before rows arrive behind the segment it took. */
-  committed(): void {
-    const owed = this.owes;
-    const takes = !(this.#proving && owed);
-    this.#proving = false;
+  /** A transaction has succeeded: what was owed is stored, and every row that left the channel. */
+  committed(arrivedMeanwhile = 0): void {
     this.#synthetic.push(...this.#syntheticWaiting);
     this.#syntheticWaiting = [];
     for (const [cpu, ledger] of this.#cpus.entries()) {
       if (ledger.lost.length > 0) this.#segmentSince.delete(cpu);
       for (const { sequence, cause } of ledger.lost) ledger.covered.set(sequence, cause);
       ledger.lost = [];
-      if (!takes || ledger.waiting.length === 0) continue;
-      for (const { sequence, cause } of ledger.waiting) {
-        if (cause === null) ledger.stored.add(sequence);
-        else ledger.covered.set(sequence, cause);
-      }
-      ledger.waiting = [];
+    }
+    for (const { cpu, sequence, cause } of this.#taken(arrivedMeanwhile)) {
+      const ledger = this.#ledger(cpu);
+      if (cause === null) ledger.stored.add(sequence);
+      else ledger.covered.set(sequence, cause);
       this.#segmentSince.add(cpu);
     }
   }
 
-  /** What a failed transaction does to it: the segment is lost, synthetic rows are kept. */
+  /** A transaction has failed: what left the channel is lost, synthetic rows are kept. */
   failed(): void {
-    const takes = !(this.#proving && this.owes);
-    this.#proving = true;
-    if (!takes) return;
-    for (const ledger of this.#cpus) {
-      for (const { sequence, cause } of ledger.waiting) {
-        ledger.lost.push({ sequence, cause: cause ?? 'commit_failure' });
-      }
-      ledger.waiting = [];
+    for (const { cpu, sequence, cause } of this.#taken(0)) {
+      this.#ledger(cpu).lost.push({ sequence, cause: cause ?? 'commit_failure' });
     }
+  }
+
+  /** What the last transaction took out of the channel. */
+  #taken(arrivedMeanwhile: number): Waiting[] {
+    const left = native.channelStatus(this.channel).rows - arrivedMeanwhile;
+    return this.#waiting.splice(0, this.#waiting.length - left);
   }
 
   /** The file agrees with the ledger: rows, gap records, synthetic rows, watermarks. */
@@ -298,12 +304,11 @@ export class ShardWorld {
   #emit(cpu: number, producer: ProducerHandle): void {
     const sequence = native.producerEmit(producer, 0, { type: TYPE, payload: PAYLOAD }, null);
     if (sequence === null) throw new Error('the producer dropped an event');
-    this.#ledger(cpu).waiting.push({ sequence, cause: null });
+    this.#waiting.push({ cpu, sequence, cause: null });
   }
 
   #arrived(cpu: number, before: bigint, count: number): void {
-    const { waiting } = this.#ledger(cpu);
-    for (let i = 1; i <= count; i++) waiting.push({ sequence: before + BigInt(i), cause: null });
+    for (let i = 1; i <= count; i++) this.#waiting.push({ cpu, sequence: before + BigInt(i), cause: null });
   }
 
   async #handedOff(): Promise<number> {
