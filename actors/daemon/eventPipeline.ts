@@ -71,6 +71,9 @@ export class EventPipeline {
   readonly #reports$ = new Subject<PipelineReport>();
   readonly #writers: Writer[] = [];
   #readers: ActorThread<FromReaders, ToReaders> | null = null;
+  /** While the threads start, `start` itself reports what ends one of them. */
+  #started = false;
+  #endedEarly: string | null = null;
   #stopping = false;
 
   constructor(options: EventPipelineOptions) {
@@ -116,6 +119,8 @@ export class EventPipeline {
     const reading = this.#heard(readers, (m) => m.type === 'ready');
     readers.send({ type: 'start' });
     await reading;
+    this.#started = true;
+    if (this.#endedEarly !== null) throw new Error(this.#endedEarly);
   }
 
   /** Stores a daemon-wide synthetic row in the lowest healthy shard (ING-71, FAIL-17) and waits for the commit. */
@@ -351,6 +356,10 @@ export class EventPipeline {
     void thread.ended.then((error) => {
       if (this.#stopping && error === null) return;
       const message = error?.message ?? `thread ${thread.name} ended unexpectedly`;
+      if (!this.#started) {
+        this.#endedEarly ??= message;
+        return;
+      }
       this.#reports$.next({ type: 'threadFailed', thread: thread.name, message });
     });
   }

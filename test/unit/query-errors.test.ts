@@ -380,7 +380,7 @@ test('[QL-1] near misses find the word that was meant, swapped letters included'
   assert.equal(nearest('x'.repeat(1_000_000), words), null);
 });
 
-test('[QX-7] what this version cannot run still parses, and is refused by name with class X', () => {
+test('[QX-7] what this version cannot run still parses, and is refused by name with class V', () => {
   const cases: readonly (readonly [string, RegExp])[] = [
     ['LOGS ERROR ONLY', /LOGS queries/],
     ['METRIC cpu.usage', /METRIC queries/],
@@ -397,7 +397,7 @@ test('[QX-7] what this version cannot run still parses, and is refused by name w
       () => planEvents(query, 0n),
       (error: unknown) =>
         error instanceof QueryError &&
-        error.class === 'X' &&
+        error.class === 'V' &&
         error.position === null &&
         /^unsupported: .*not available in this version$/.test(error.text),
     );
