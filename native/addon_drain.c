@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "addon_parts.h"
+#include "addon_report.h"
 #include "addon_util.h"
 #include "drain.h"
 
@@ -93,53 +94,6 @@ static void post(void *context, const struct drain_report *report) {
   if (signal) napi_call_threadsafe_function(drainer->call, NULL, napi_tsfn_nonblocking);
 }
 
-static napi_value report_object(napi_env env, const struct drain_report *report) {
-  static const char *const names[] = {
-      [DRAIN_AVAILABLE] = "available",   [DRAIN_IDLE] = "idle",
-      [DRAIN_THROTTLED] = "throttled",   [DRAIN_RESUMED] = "resumed",
-      [DRAIN_LAPPED] = "lapped",         [DRAIN_CORRUPT] = "corrupt",
-      [DRAIN_GAP] = "gap",               [DRAIN_PRESSURE] = "pressure",
-      [DRAIN_GENERATION] = "generation", [DRAIN_REATTACHED] = "reattached",
-      [DRAIN_FINISHED] = "finished",
-  };
-  napi_value object = util_object(env);
-  util_set_string(env, object, "type", names[report->kind]);
-  switch (report->kind) {
-    case DRAIN_AVAILABLE:
-      util_set_double(env, object, "index", report->index);
-      util_set_double(env, object, "rows", report->rows);
-      break;
-    case DRAIN_THROTTLED:
-    case DRAIN_RESUMED:
-      util_set_double(env, object, "index", report->index);
-      break;
-    case DRAIN_LAPPED:
-    case DRAIN_CORRUPT:
-      util_set_u64(env, object, "from", report->first);
-      util_set_u64(env, object, "to", report->second);
-      break;
-    case DRAIN_GAP:
-      util_set_u64(env, object, "first", report->first);
-      util_set_u64(env, object, "last", report->second);
-      break;
-    case DRAIN_PRESSURE:
-      util_set_double(env, object, "level", report->level);
-      util_set_double(env, object, "fill", report->fill);
-      break;
-    case DRAIN_GENERATION:
-    case DRAIN_FINISHED:
-      util_set_u64(env, object, "lastSequence", report->first);
-      break;
-    case DRAIN_REATTACHED:
-      util_set_u64(env, object, "generation", report->first);
-      util_set_double(env, object, "capacity", (double)report->second);
-      break;
-    case DRAIN_IDLE:
-      break;
-  }
-  return object;
-}
-
 /* Takes the thread-safe function away from everybody; the first caller also gives it up. */
 static void disconnect(struct drainer *drainer, bool release) {
   pthread_mutex_lock(&drainer->mailbox.lock);
@@ -186,7 +140,7 @@ static void deliver(napi_env env, napi_value callback, void *context, void *unus
     if (env == NULL || atomic_load(&drainer->stopped)) continue;
     napi_handle_scope scope;
     napi_open_handle_scope(env, &scope);
-    napi_value argument = report_object(env, &report);
+    napi_value argument = drain_report_object(env, &report);
     napi_status status =
         napi_call_function(env, util_undefined(env), callback, 1, &argument, NULL);
     napi_close_handle_scope(env, scope);
