@@ -89,6 +89,10 @@ process.on('uncaughtException', (error) => {
   process.exit(1);
 });
 
+// Node would open its debugger, which runs any code, to every local user; without it the signal ends the
+// process as anywhere else (LIFE-231).
+process.once('SIGUSR1', () => process.kill(process.pid, 'SIGUSR1'));
+
 process.exitCode = await main();
 // Threads and handles are closed by now; whatever lingers must not keep a stopped daemon alive.
 process.exit();

@@ -21,6 +21,8 @@ export interface DaemonContext {
   readonly stopping: boolean;
   /** A configuration change waits until the daemon is ready (LIFE-140). */
   readonly changed: boolean;
+  /** A SIGHUP is among what waits: peinit expects to hear of the reload (HOST-20). */
+  readonly announce: boolean;
   readonly reloads: number;
 }
 
@@ -102,20 +104,22 @@ export const daemonMachine = setup({
     noteFailure: assign((_, failure: DaemonFailure) => ({ failure })),
     noteStop: assign((_, params: { reason: string }) => ({ stopping: true, stopReason: params.reason })),
     noteChange: assign({ changed: true }),
-    noteReload: assign(({ context }) => ({ changed: false, reloads: context.reloads + 1 })),
+    noteRequest: assign({ changed: true, announce: true }),
+    noteReload: assign(({ context }) => ({ changed: false, announce: false, reloads: context.reloads + 1 })),
   },
   guards: {
     stopping: ({ context }) => context.stopping,
     changed: ({ context }) => context.changed,
+    announce: ({ context }) => context.announce,
     failedAlready: ({ context }) => context.failure !== null,
   },
 }).createMachine({
   id: 'daemon',
-  context: { failure: null, stopReason: null, stopping: false, changed: false, reloads: 0 },
+  context: { failure: null, stopReason: null, stopping: false, changed: false, announce: false, reloads: 0 },
   initial: 'starting',
   on: {
     'configuration.changed': { actions: 'noteChange' },
-    'reload.requested': { actions: 'noteChange' },
+    'reload.requested': { actions: 'noteRequest' },
   },
   states: {
     starting: {
@@ -190,7 +194,10 @@ export const daemonMachine = setup({
     ready: {
       description: 'Events flow, queries are answered.',
       tags: 'ready',
-      always: { guard: 'changed', target: 'reloading.quietly' },
+      always: [
+        { guard: 'announce', target: 'reloading.announced' },
+        { guard: 'changed', target: 'reloading.quietly' },
+      ],
       on: {
         'configuration.changed': 'reloading.quietly',
         'reload.requested': 'reloading.announced',

@@ -18,7 +18,7 @@ import type { Registry, RegistryWatch } from '../../src/registry/registry.js';
 import { ensureSecurityDefaults } from '../../src/registry/securityDefaults.js';
 import type { Settings } from '../../src/registry/settings.js';
 import type { RegistryValue } from '../../src/registry/value.js';
-import { type Observable, Subject } from '../rx.js';
+import { Observable, Subject } from '../rx.js';
 
 export class Configuration {
   readonly #registry: Registry;
@@ -69,10 +69,15 @@ export class Configuration {
     return this.#settings;
   }
 
-  /** Something below the key changed; call `reload` to see what. */
-  get changed$(): Observable<void> {
-    return this.#changed$;
-  }
+  /**
+   * Something below the key changed; call `reload` to see what. Tells at once of what changed since the
+   * watch was armed, the defaults created at the start included: a queue nobody empties stays silent.
+   */
+  readonly changed$: Observable<void> = new Observable<void>((subscriber) => {
+    const subscription = this.#changed$.subscribe(subscriber);
+    this.#notified();
+    return subscription;
+  });
 
   /**
    * Reads again and takes over what may change at run time (LIFE-141). An unavailable registry changes

@@ -39,15 +39,7 @@ export function createDaemonActor(
       undo: fromPromise(() => runtime.undo()),
     },
     actions: {
-      announceStopping: (_, { reason }) => {
-        runtime.announceStopping(reason);
-        const { stopBoundMs } = runtime;
-        // Past the bound the service manager would kill the whole group anyway; go first, with a reason.
-        overdue = setTimeout(() => {
-          log.error(`shutdown did not finish within ${stopBoundMs} ms; aborting`);
-          abort();
-        }, stopBoundMs).unref();
-      },
+      announceStopping: (_, { reason }) => runtime.announceStopping(reason),
       reportFailure: (_, { phase, message }) => log.error(`${phase}: ${message}`),
     },
   });
@@ -56,7 +48,20 @@ export function createDaemonActor(
     systemId: 'daemon',
     ...(inspect === undefined ? {} : { inspect }),
   });
-  actor.subscribe({ complete: () => clearTimeout(overdue), error: () => clearTimeout(overdue) });
+  actor.subscribe({
+    // From the first word of an end, in whatever state: a phase that hangs must not outlast the bound.
+    next: ({ context }) => {
+      if (overdue !== undefined || !(context.stopping || context.failure !== null)) return;
+      const { stopBoundMs } = runtime;
+      // Past the bound the service manager would kill the whole group anyway; go first, with a reason.
+      overdue = setTimeout(() => {
+        log.error(`shutdown did not finish within ${stopBoundMs} ms; aborting`);
+        abort();
+      }, stopBoundMs).unref();
+    },
+    complete: () => clearTimeout(overdue),
+    error: () => clearTimeout(overdue),
+  });
   runtime.onThreadFailed = (thread, message) => actor.send({ type: 'thread.failed', thread, message });
   runtime.onConfigurationChanged = () => actor.send({ type: 'configuration.changed' });
   return actor;

@@ -62,6 +62,8 @@ interface Writer {
   /** A commit failed and none has succeeded since. */
   failing: boolean;
   readOnly: boolean;
+  /** Its thread is over: it takes nothing any more. */
+  ended: boolean;
   /** Its storage error waits for a shard that may hold it (FAIL-11, FAIL-17). */
   pendingError: SyntheticEvent | null;
 }
@@ -175,28 +177,33 @@ export class EventPipeline {
     );
   }
 
-  /** Shutdown step 4: every writer commits what is left. Returns the last persisted sequence per CPU. */
-  async commitAll(deadlineMs: number): Promise<Map<number, bigint>> {
+  /**
+   * Shutdown step 4: every writer commits what is left. Fills `last` with the last persisted sequence
+   * per CPU, also where it throws because a writer is late or gone: the others' are true all the same.
+   */
+  async commitAll(deadlineMs: number, last = new Map<number, bigint>()): Promise<void> {
     this.#stopping = true;
-    const last = new Map<number, bigint>();
-    const late: number[] = [];
+    const problems: string[] = [];
     await Promise.all(
       this.#writers.map(async ({ shard, thread }) => {
-        const drained = this.#heard(thread, (m) => m.type === 'drained' || m.type === 'closed');
-        thread.send({ type: 'stop' });
-        if (!(await withinMs(drained, deadlineMs))) {
-          late.push(shard);
-          return;
-        }
-        const report = await drained;
-        if (report.type !== 'drained') return;
-        for (const [cpu, sequence] of report.lastSequences) {
-          if (sequence > (last.get(cpu) ?? 0n)) last.set(cpu, sequence);
+        try {
+          const drained = this.#heard(thread, (m) => m.type === 'drained' || m.type === 'closed');
+          thread.send({ type: 'stop' });
+          if (!(await withinMs(drained, deadlineMs))) {
+            problems.push(`shard ${shard} did not commit within ${deadlineMs} ms`);
+            return;
+          }
+          const report = await drained;
+          if (report.type !== 'drained') return;
+          for (const [cpu, sequence] of report.lastSequences) {
+            if (sequence > (last.get(cpu) ?? 0n)) last.set(cpu, sequence);
+          }
+        } catch (error) {
+          problems.push(`shard ${shard}: ${error instanceof Error ? error.message : String(error)}`);
         }
       }),
     );
-    if (late.length > 0) throw new Error(`shards ${late.join(', ')} did not commit within ${deadlineMs} ms`);
-    return last;
+    if (problems.length > 0) throw new Error(problems.join('; '));
   }
 
   /** Shutdown step 6: the record goes to shard 0, else to the lowest shard that can take it (LIFE-206). */
@@ -256,10 +263,14 @@ export class EventPipeline {
       stored: 0,
       failing: false,
       readOnly: false,
+      ended: false,
       pendingError: null,
     };
     this.#writers.push(writer);
     this.#supervise(thread);
+    void thread.ended.then(() => {
+      writer.ended = true;
+    });
     thread.messages$.subscribe((message) => this.#fromWriter(writer, message));
     return port1;
   }
@@ -328,7 +339,7 @@ export class EventPipeline {
   #placePendingErrors(): void {
     for (const writer of this.#writers) {
       if (writer.pendingError === null) continue;
-      const target = this.#healthy(writer) ?? (writer.failing || writer.readOnly ? null : writer);
+      const target = this.#healthy(writer) ?? (isHealthy(writer) ? writer : null);
       if (target === null) continue;
       handOver(target, writer.pendingError);
       writer.pendingError = null;
@@ -349,7 +360,7 @@ export class EventPipeline {
   }
 
   #healthy(except: Writer | null): Writer | null {
-    return this.#writers.find((writer) => writer !== except && !writer.failing && !writer.readOnly) ?? null;
+    return this.#writers.find((writer) => writer !== except && isHealthy(writer)) ?? null;
   }
 
   #supervise(thread: ActorThread<unknown, unknown>): void {
@@ -370,9 +381,13 @@ export class EventPipeline {
     const end = thread.ended.then((error) => {
       throw error ?? new Error(`thread ${thread.name} ended`);
     });
-    message.catch(() => undefined);
-    return Promise.race([message, end]);
+    // The stream of an ended thread completes; why it ended is what the caller wants to know.
+    return Promise.race([message.catch(() => end), end]);
   }
+}
+
+function isHealthy({ failing, readOnly, ended }: Writer): boolean {
+  return !failing && !readOnly && !ended;
 }
 
 /** Sends a synthetic row to a writer; returns its place among all that this writer got. */

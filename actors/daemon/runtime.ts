@@ -18,6 +18,7 @@ import type { Settings, SettingValue } from '../../src/registry/settings.js';
 import { type EventStorePlan, openEventStore } from '../../src/stores/eventStore.js';
 import { type BootResolution, NOTHING_SEEN, resolveBoot } from '../../src/stores/resume.js';
 import { shardCount } from '../../src/stores/shardFiles.js';
+import { lockEventStore } from '../../src/stores/storeLock.js';
 import {
   configChangeEvent,
   shutdownEvent,
@@ -39,9 +40,10 @@ export interface DaemonOptions {
 }
 
 /** Share of the stop bound that the final drain may use; what follows needs the rest. */
-const DRAIN_SHARE = 0.4;
-const COMMIT_SHARE = 0.3;
-const CLOSE_SHARE = 0.2;
+const DRAIN_SHARE = 0.3;
+const COMMIT_SHARE = 0.25;
+const RECORD_SHARE = 0.1;
+const CLOSE_SHARE = 0.1;
 
 /** ms a thread has to answer for the diagnostic dump: longer than a large commit, far below the stop bound. */
 const DUMP_WAIT_MS = 500;
@@ -58,12 +60,13 @@ export class DaemonRuntime {
   #bootId: BootId | null = null;
   #rings: RingInfo[] = [];
   #stores: EventStorePlan | null = null;
+  #unlockStore: (() => void) | null = null;
   #boot: BootResolution | null = null;
   #queries: QueryService | null = null;
   #inspector: InspectorServer | null = null;
   #pipeline: EventPipeline | null = null;
   #watchdog: NodeJS.Timeout | null = null;
-  #lastSequences = new Map<number, bigint>();
+  readonly #lastSequences = new Map<number, bigint>();
   #daemonSession = '';
   #stopping = false;
   /** What the daemon tells its machine about: the threads' ends and registry changes. */
@@ -122,6 +125,7 @@ export class DaemonRuntime {
   /** Phase 2 (LIFE-104). */
   async openStores(): Promise<void> {
     const { EventStorePath, StorageShards } = this.#settings;
+    this.#unlockStore = lockEventStore(EventStorePath);
     this.#stores = openEventStore(EventStorePath, shardCount(StorageShards, this.#rings.length));
     for (const { shard, error } of this.#stores.excluded) {
       this.#log.error(`shard ${shard} is not written: ${error.message}; it stays readable for queries`);
@@ -133,7 +137,7 @@ export class DaemonRuntime {
     const boot = resolveBoot(this.#settings.EventStorePath, this.#identity.guid);
     this.#boot = boot;
     for (const { file, reason } of boot.unreadable)
-      this.#log.warn(`${file} takes no part in finding the resume points: ${reason}`);
+      this.#log.warn(`${file} cannot help in full to find the resume points: ${reason}`);
     this.#log.info(boot.restart ? 'restart within the boot' : 'first start in this boot', {
       bootId: this.#identity.text,
       source: this.#identity.source,
@@ -269,13 +273,13 @@ export class DaemonRuntime {
 
   /** Steps 4 and 5 (LIFE-204, LIFE-205): each commit carries its sequences along. */
   async commitAll(): Promise<void> {
-    this.#lastSequences = (await this.#pipeline?.commitAll(this.stopBoundMs * COMMIT_SHARE)) ?? new Map();
+    await this.#pipeline?.commitAll(this.stopBoundMs * COMMIT_SHARE, this.#lastSequences);
   }
 
   /** Step 6 (LIFE-206). */
   async recordShutdown(): Promise<void> {
     const event = shutdownEvent(native.realtimeNs(), this.#lastSequences);
-    await this.#pipeline?.recordShutdown(event, this.stopBoundMs * CLOSE_SHARE);
+    await this.#pipeline?.recordShutdown(event, this.stopBoundMs * RECORD_SHARE);
   }
 
   /** Step 7 (LIFE-207). */
@@ -292,6 +296,8 @@ export class DaemonRuntime {
     await this.#configuration?.close();
     await this.#inspector?.close();
     this.#inspector = null;
+    this.#unlockStore?.();
+    this.#unlockStore = null;
   }
 
   /** After a failed start (LIFE-132). */

@@ -18,6 +18,7 @@ const MAX_QUERY_BYTES = 16 * 1024 * 1024;
 export async function runQuery(context: CommandContext): Promise<void> {
   const { options, output, signal } = context;
   const text = await queryText(context);
+  if (text.trim() === '') throw new UsageError('the query is empty');
   const format = formatter(context);
   try {
     for await (const record of query(options.get('socket') ?? '', text, { signal }))

@@ -1,7 +1,7 @@
 /** Where devhost puts things (the data directory), and the seed hive that says so to eventd. */
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, lstatSync, mkdirSync, writeFileSync } from 'node:fs';
-import { isAbsolute, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import type { Environment } from '../cli/options.js';
 import { MAX_SOCKET_PATH_BYTES } from '../wire/client.js';
 
@@ -79,7 +79,7 @@ function shortRoot(dir: string, env: Environment, uid: number): string {
 export function makeDirectories(paths: HostPaths, uid: number): void {
   for (const path of new Set([paths.dir, paths.socketRoot, paths.events, paths.run, paths.kmes])) {
     try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeWithParents(path);
       const stats = lstatSync(path);
       // The short directory lies where anybody can make one of that name first.
       if (!stats.isDirectory()) throw new DevHostError(`${path}: is not a directory`);
@@ -90,6 +90,14 @@ export function makeDirectories(paths: HostPaths, uid: number): void {
       throw new DevHostError(`${path}: cannot be made: ${reasonOf(error)}`);
     }
   }
+}
+
+/** Not by `recursive`: Node 20 spins for ever where the parent exists and mkdir says ENOENT, as in /proc. */
+function makeWithParents(path: string): void {
+  if (existsSync(path)) return;
+  const parent = dirname(path);
+  if (parent !== path) makeWithParents(parent);
+  mkdirSync(path, { mode: 0o700 });
 }
 
 /** A value of the seed hive beyond the required ones: string REG_SZ, number REG_DWORD, bigint REG_QWORD. */

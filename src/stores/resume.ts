@@ -31,7 +31,7 @@ export interface BootResolution {
   readonly restart: boolean;
   /** Only CPUs with stored data of this boot. */
   readonly cpus: ReadonlyMap<number, CpuResume>;
-  /** Files that could not be read, with the reason; they take no part. */
+  /** Files that could not be read, or not as far back as needed, with the reason. */
   readonly unreadable: readonly { readonly file: string; readonly reason: string }[];
 }
 
@@ -47,6 +47,7 @@ export const NOTHING_SEEN: CpuResume = {
 const TIMESTAMP_SCAN_ROWS = 2000;
 
 interface ShardView {
+  readonly file: string;
   readonly db: ShardConnection;
   readonly watermarks: Map<number, CpuWatermark>;
 }
@@ -70,7 +71,7 @@ export function resolveBoot(directory: string, bootId: Uint8Array): BootResoluti
         unreadable.push({ file, reason: errorText(error) });
       }
     }
-    return { restart, cpus: resumePoints(views, bootId), unreadable };
+    return { restart, cpus: resumePoints(views, bootId, unreadable), unreadable };
   } finally {
     for (const { db } of views) db.close();
   }
@@ -89,7 +90,7 @@ function openView(file: string, bootId: Uint8Array): ShardView | null {
     const watermarks = readWatermarks(db, bootId) ?? newestRowIsOfBoot(db, bootId);
     if (watermarks === null) return null;
     keep = true;
-    return { db, watermarks };
+    return { file, db, watermarks };
   } finally {
     if (!keep) db.close();
   }
@@ -103,7 +104,11 @@ function newestRowIsOfBoot(db: ShardConnection, bootId: Uint8Array): Map<number,
   return row?.boot_id.equals(bootId) === true ? new Map() : null;
 }
 
-function resumePoints(views: readonly ShardView[], bootId: Uint8Array): Map<number, CpuResume> {
+function resumePoints(
+  views: readonly ShardView[],
+  bootId: Uint8Array,
+  unreadable: { file: string; reason: string }[],
+): Map<number, CpuResume> {
   const cpus = new Set(views.flatMap(({ watermarks }) => [...watermarks.keys()]));
   const scans = new Map<number, CpuScan>();
   for (const cpu of cpus) {
@@ -112,7 +117,15 @@ function resumePoints(views: readonly ShardView[], bootId: Uint8Array): Map<numb
     const unsettled = marks.filter((m) => m.upper > settled).map((m) => m.floor);
     scans.set(cpu, new CpuScan(settled, maximum(marks.map((m) => m.last)), minimum(unsettled, settled)));
   }
-  for (const view of views) scanNewest(view, bootId, scans);
+  for (const view of views) {
+    try {
+      scanNewest(view, bootId, scans);
+    } catch (error) {
+      // A damaged page must not keep eventd from starting (FAIL-12, FAIL-15): what was found before it
+      // counts, and what it may have hidden is read from the ring again.
+      unreadable.push({ file: view.file, reason: errorText(error) });
+    }
+  }
   return new Map([...scans].map(([cpu, scan]) => [cpu, scan.result()]));
 }
 

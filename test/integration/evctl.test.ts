@@ -91,6 +91,12 @@ test('[WIRE-20] an error text cannot write to the terminal', async () => {
   assert.equal(result.stderr, 'evctl: timeout: \\u{1b}[2Jgone\n');
 });
 
+test('[WIRE-1] an empty query is wrong usage, found without asking eventd', async () => {
+  const result = await runProgram('evctl', ['-s', join(directory, 'none.sock'), ' ']).done;
+  assert.equal(result.code, 2);
+  assert.equal(result.stderr, 'evctl: the query is empty (see evctl --help)\n');
+});
+
 test('[WIRE-1] no eventd: one line that says so, exit 1', async () => {
   const result = await runProgram('evctl', ['-s', join(directory, 'none.sock'), 'EVENTS']).done;
   assert.equal(result.code, 1);

@@ -10,7 +10,7 @@ import { BOOT_A, EventdWorld, eventually } from '../fixtures/eventd.js';
 const STOP_BOUND_MS = 9000;
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  test(`[LIFE-200] [LIFE-201] [LIFE-203] [LIFE-204] [LIFE-206] [LIFE-207] [LIFE-230] [HOST-13] ${signal} stores what is in the rings and ends with 0`, async (t) => {
+  test(`[LIFE-200] [LIFE-201] [LIFE-203] [LIFE-204] [LIFE-206] [LIFE-207] [LIFE-209] [LIFE-230] [HOST-13] ${signal} stores what is in the rings and ends with 0`, async (t) => {
     const world = EventdWorld.for(t, { capacity: 4 << 20 });
     const run = await world.start();
     // Far more than one batch: the signal arrives while most of it is still in the rings.

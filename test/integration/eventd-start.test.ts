@@ -71,7 +71,7 @@ function withoutLine(world: EventdWorld, name: string): void {
 const FAILING: readonly FailingStart[] = [
   ...['EventStorePath', 'LogStorePath', 'MetricStorePath', 'QuerySocketPath', 'LogSocketPath'].map(
     (key): FailingStart => ({
-      name: `[LIFE-101] [CFG-11] without ${key}`,
+      name: `[LIFE-101] [CFG-10] [WIRE-12] without ${key}`,
       prepare: (world) => withoutLine(world, key),
       says: new RegExp(`configuration: .*${key}`),
     }),
@@ -82,12 +82,12 @@ const FAILING: readonly FailingStart[] = [
     says: /configuration: .*EventStorePath/,
   },
   {
-    name: '[LIFE-101] with a socket path no socket can have',
+    name: '[LIFE-101] [WIRE-12] with a socket path no socket can have',
     prepare: (world) => world.writeHive({ QuerySocketPath: `/tmp/${'x'.repeat(110)}` }),
     says: /configuration: .*QuerySocketPath/,
   },
   {
-    name: '[HOST-60] without a hive',
+    name: '[LIFE-1] [HOST-60] without a hive',
     prepare: (world) => rmSync(world.paths.hive),
     says: /configuration: .*eventd\.reg/,
   },
@@ -111,7 +111,11 @@ const FAILING: readonly FailingStart[] = [
     prepare: (world) => writeFileSync(join(world.paths.kmes, 'boot-id'), `${BOOT_B}\n`),
     says: /configuration: .*kmes belong to boot \{bbbbbbbb-.*this is boot \{aaaaaaaa-/,
   },
-  { name: '[LIFE-133] without a ring', cpus: 0, says: /configuration: .*no ring file.*cpu-0000\.ring/ },
+  {
+    name: '[LIFE-1] [LIFE-133] without a ring',
+    cpus: 0,
+    says: /configuration: .*no ring file.*cpu-0000\.ring/,
+  },
   {
     name: '[LIFE-133] with a hole in the rings',
     cpus: 3,

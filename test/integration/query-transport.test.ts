@@ -202,15 +202,17 @@ test('[WIRE-4] a stream that ends inside the request is answered', async (t) => 
   );
 });
 
-test('[QX-8] [ACL-27] [FAIL-28] without a token the query is denied, whatever it says', async (t) => {
+test('[WIRE-11] [QX-8] [ACL-27] [FAIL-28] without a token the query is denied, whatever it says', async (t) => {
   const store = makeStore(t);
   await startService(t, store, {
     identify: () => {
       throw new Error('EIO: kacs_open_peer_token');
     },
   });
-  const answer = await ask(store.socketPath, 'EVENTS');
-  assert.equal(answer.error, 'access denied: the identity of the caller could not be obtained');
+  for (const text of ['EVENTS', 'EVENTS TAKE many']) {
+    const answer = await ask(store.socketPath, text);
+    assert.equal(answer.error, 'access denied: the identity of the caller could not be obtained', text);
+  }
   assert.equal(store.log.at(-1)?.level, 'warn');
 });
 

@@ -29,7 +29,7 @@ function writableDescriptors(pid: number, path: string): number {
   }).length;
 }
 
-test('[ING-1] [ING-28] [ING-39] [ING-40] [ING-41] [STO-30] one thread and one connection write each shard, and no other thread does', {
+test('[LIFE-114] [LIFE-120] [ING-1] [ING-28] [ING-39] [ING-40] [ING-41] [STO-30] one thread and one connection write each shard, and no other thread does', {
   timeout: 30_000,
 }, async (t) => {
   const shards = 3;
@@ -99,7 +99,7 @@ function lose(world: EventdWorld, cpu: number): bigint {
   return world.sequence(cpu);
 }
 
-test('[ING-24] [ING-26] [ING-27] [ING-67] [ING-68] [ING-70] [ING-71] [ING-72] [ING-75] [ING-76] [ING-77] [STO-4] [STO-5] the five synthetic events, each in its shard with its columns', {
+test('[ING-24] [ING-26] [ING-27] [ING-67] [ING-68] [ING-70] [ING-71] [ING-72] [ING-75] [ING-76] [ING-77] [STO-4] [STO-5] [CFG-86] the five synthetic events, each in its shard with its columns', {
   timeout: 40_000,
 }, async (t) => {
   const world = EventdWorld.for(t, { cpus: 3, settings: { StorageShards: 3 } });

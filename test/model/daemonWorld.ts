@@ -14,6 +14,7 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -220,7 +221,13 @@ export class DaemonWorld {
   /** Breaks the root page of the time index; the next commit of the writer finds it. */
   damage(): void {
     const db = new Database(this.#shard, { timeout: 5000 });
-    db.pragma('wal_checkpoint(TRUNCATE)');
+    // A commit of the writer in between would put a good copy of the page into the WAL.
+    for (;;) {
+      db.pragma('wal_checkpoint(TRUNCATE)');
+      db.exec('BEGIN IMMEDIATE');
+      if (statSync(`${this.#shard}-wal`).size === 0) break;
+      db.exec('ROLLBACK');
+    }
     const page = db
       .prepare("SELECT rootpage FROM sqlite_master WHERE name = 'idx_events_timestamp'")
       .pluck()
@@ -230,6 +237,7 @@ export class DaemonWorld {
     writeSync(fd, new Uint8Array(size).fill(0xff), 0, size, (page - 1) * size);
     closeSync(fd);
     db.exec("INSERT OR REPLACE INTO metadata VALUES ('touched', 'yes')");
+    db.exec('COMMIT');
     db.close();
     this.damaged = true;
     this.emit(1);

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { DevHost, type DevHostOptions, type ProgramName } from '../../src/devhost/host.js';
-import { layoutOf, seedHive } from '../../src/devhost/layout.js';
+import { layoutOf, makeDirectories, seedHive } from '../../src/devhost/layout.js';
 import { parseNotify } from '../../src/devhost/notifyReceiver.js';
 import { RestartPolicy } from '../../src/devhost/restartPolicy.js';
 import { addonPath } from '../../src/native/addon.js';
@@ -149,6 +149,11 @@ test('[HOST-62] directories are private, the seed hive is written once and never
   host.prepare();
   assert.equal(host.seeded, false);
   assert.equal(readFileSync(host.paths.hive, 'utf8'), 'PEIOS-REG 1\n; mine\n');
+});
+
+test('[HOST-62] a place where nothing can be made is named, without spinning', () => {
+  const paths = layoutOf('/proc/eventd-none', {}, 0);
+  assert.throws(() => makeDirectories(paths, 0), /\/proc\/eventd-none: cannot be made/);
 });
 
 test('[HOST-62] a directory in the way is named', (t) => {

@@ -45,40 +45,40 @@ function start(extra: Record<string, RegistryData | null> = {}): Settings {
 }
 
 /** The table of the requirements, written down a second time on purpose. */
-const OPTIONAL: [id: string, name: string, standard: number, min: number, max: number][] = [
-  ['CFG-20', 'StorageShards', 0, 0, 256],
-  ['CFG-21', 'MaxBatchSize', 10000, 100, 100000],
-  ['CFG-22', 'MaxBatchLatencyMs', 100, 10, 5000],
-  ['CFG-23', 'LogMaxBatchSize', 5000, 100, 100000],
-  ['CFG-24', 'LogMaxBatchLatencyMs', 500, 10, 5000],
-  ['CFG-25', 'MetricMaxBatchSize', 5000, 100, 100000],
-  ['CFG-26', 'MetricMaxBatchLatencyMs', 1000, 10, 5000],
-  ['CFG-27', 'AdaptiveIndexWindowHours', 24, 1, 168],
-  ['CFG-28', 'AdaptiveIndexPolicyIntervalMinutes', 60, 60, 1440],
-  ['CFG-29', 'AdaptiveIndexCreateThreshold', 100, 10, 10000],
-  ['CFG-30', 'AdaptiveIndexDropThreshold', 10, 1, 1000],
-  ['CFG-31', 'SheddingWindowSeconds', 30, 10, 300],
-  ['CFG-32', 'SheddingBatchPercent', 75, 50, 100],
-  ['CFG-33', 'EmergencySheddingBufferPercent', 75, 50, 95],
-  ['CFG-34', 'AdaptiveRollupWindowHours', 48, 1, 168],
-  ['CFG-35', 'AdaptiveRollupCreateThreshold', 50, 10, 10000],
-  ['CFG-36', 'AdaptiveRollupDropThreshold', 5, 1, 1000],
-  ['CFG-37', 'MetricSeriesCacheSize', 50000, 1000, 1000000],
-  ['CFG-38', 'EventRetentionDays', 30, 1, 3650],
-  ['CFG-40', 'LogRetentionDays', 14, 1, 3650],
-  ['CFG-42', 'MetricRetentionDays', 90, 1, 3650],
-  ['CFG-44', 'RetentionCheckIntervalMinutes', 60, 1, 1440],
-  ['CFG-45', 'QueryTimeoutMs', 30000, 1000, 300000],
-  ['CFG-46', 'MaxConcurrentQueries', 128, 1, 4096],
-  ['CFG-47', 'MaxStreamingQueries', 64, 1, 1024],
-  ['CFG-48', 'MaxQueryMessageBytes', 65536, 1024, 16777216],
-  ['CFG-49', 'CrossTypeWindowMs', 15000, 1000, 300000],
-  ['CFG-50', 'CrossTypeMaxLookbackSeconds', 604800, 3600, 2592000],
-  ['own', 'HealthMetricIntervalSeconds', 15, 0, 3600],
+const OPTIONAL: [title: string, name: string, standard: number, min: number, max: number][] = [
+  ['[CFG-20]', 'StorageShards', 0, 0, 256],
+  ['[CFG-21]', 'MaxBatchSize', 10000, 100, 100000],
+  ['[CFG-22]', 'MaxBatchLatencyMs', 100, 10, 5000],
+  ['[CFG-23]', 'LogMaxBatchSize', 5000, 100, 100000],
+  ['[CFG-24]', 'LogMaxBatchLatencyMs', 500, 10, 5000],
+  ['[CFG-25]', 'MetricMaxBatchSize', 5000, 100, 100000],
+  ['[CFG-26]', 'MetricMaxBatchLatencyMs', 1000, 10, 5000],
+  ['[CFG-27]', 'AdaptiveIndexWindowHours', 24, 1, 168],
+  ['[CFG-28]', 'AdaptiveIndexPolicyIntervalMinutes', 60, 60, 1440],
+  ['[CFG-29]', 'AdaptiveIndexCreateThreshold', 100, 10, 10000],
+  ['[CFG-30]', 'AdaptiveIndexDropThreshold', 10, 1, 1000],
+  ['[CFG-31]', 'SheddingWindowSeconds', 30, 10, 300],
+  ['[CFG-32]', 'SheddingBatchPercent', 75, 50, 100],
+  ['[CFG-33]', 'EmergencySheddingBufferPercent', 75, 50, 95],
+  ['[CFG-34]', 'AdaptiveRollupWindowHours', 48, 1, 168],
+  ['[CFG-35]', 'AdaptiveRollupCreateThreshold', 50, 10, 10000],
+  ['[CFG-36]', 'AdaptiveRollupDropThreshold', 5, 1, 1000],
+  ['[CFG-37]', 'MetricSeriesCacheSize', 50000, 1000, 1000000],
+  ['[CFG-38]', 'EventRetentionDays', 30, 1, 3650],
+  ['[CFG-40]', 'LogRetentionDays', 14, 1, 3650],
+  ['[CFG-42]', 'MetricRetentionDays', 90, 1, 3650],
+  ['[CFG-44]', 'RetentionCheckIntervalMinutes', 60, 1, 1440],
+  ['[CFG-45]', 'QueryTimeoutMs', 30000, 1000, 300000],
+  ['[CFG-46]', 'MaxConcurrentQueries', 128, 1, 4096],
+  ['[CFG-47]', 'MaxStreamingQueries', 64, 1, 1024],
+  ['[CFG-48]', 'MaxQueryMessageBytes', 65536, 1024, 16777216],
+  ['[CFG-49]', 'CrossTypeWindowMs', 15000, 1000, 300000],
+  ['[CFG-50]', 'CrossTypeMaxLookbackSeconds', 604800, 3600, 2592000],
+  ['[CFG-3]', 'HealthMetricIntervalSeconds', 15, 0, 3600],
 ];
 
-for (const [id, name, standard, min, max] of OPTIONAL) {
-  test(`[${id}] [CFG-3] ${name}: default ${standard}, range ${min} to ${max} inclusive`, () => {
+for (const [title, name, standard, min, max] of OPTIONAL) {
+  test(`[LIFE-102] [CFG-3] ${title} ${name}: default ${standard}, range ${min} to ${max} inclusive`, () => {
     const read = (data: RegistryData) => readSettings(values({ [name]: data }));
     const named = (settings: Settings | null) => (settings as Record<string, unknown> | null)?.[name];
     assert.equal(named(start()), standard);
@@ -96,20 +96,35 @@ for (const [id, name, standard, min, max] of OPTIONAL) {
         `${name}: found ${outside}, expected REG_DWORD from ${min} to ${max}; ${standard} stays in force`,
       );
     }
+    for (const other of [qwordData(BigInt(max)), szData(String(max))]) {
+      const { settings, problems } = read(other);
+      assert.equal(named(settings), standard);
+      assert.match(problems[0]?.message ?? '', /: found REG_(QWORD|SZ), expected REG_DWORD /);
+    }
+    // A pair of thresholds must stay in order (CFG-6): here only one of the two moves.
+    const partner = { AdaptiveIndexDropThreshold: dwordData(9), AdaptiveRollupDropThreshold: dwordData(1) };
+    const raised = name.endsWith('DropThreshold') ? standard + 1 : max;
+    const change = applyChange(start(partner), values({ ...partner, [name]: dwordData(raised) }));
+    assert.deepEqual(change.problems, []);
+    const isLive = name !== 'StorageShards';
+    assert.deepEqual(change.deferredRestart, isLive ? [] : [name]);
+    assert.equal(named(change.settings), isLive ? raised : standard);
   });
 }
 
-for (const [id, name] of [
-  ['CFG-39', 'EventRetentionMaxBytes'],
-  ['CFG-41', 'LogRetentionMaxBytes'],
-  ['CFG-43', 'MetricRetentionMaxBytes'],
+for (const [title, name] of [
+  ['[CFG-39]', 'EventRetentionMaxBytes'],
+  ['[CFG-41]', 'LogRetentionMaxBytes'],
+  ['[CFG-43]', 'MetricRetentionMaxBytes'],
 ] as const) {
-  test(`[${id}] ${name} is a bigint over the full 64 bits, default none`, () => {
+  test(`${title} ${name} is a bigint over the full 64 bits, default none`, () => {
     assert.equal(start()[name], 0n);
     assert.equal(start({ [name]: qwordData(0xffff_ffff_ffff_ffffn) })[name], 0xffff_ffff_ffff_ffffn);
     const { settings, problems } = readSettings(values({ [name]: dwordData(5) }));
     assert.equal(settings?.[name], 0n);
     assert.match(problems[0]?.message ?? '', /found REG_DWORD, expected REG_QWORD/);
+    const change = applyChange(start(), values({ [name]: qwordData(1n << 40n) }));
+    assert.deepEqual(change.applied, [{ key: name, old: 0n, new: 1n << 40n }], 'live');
   });
 }
 
@@ -289,7 +304,7 @@ test('[HOST-18] [HOST-21] [LIFE-210] stop and watchdog time come from the servic
 
 const seedFile = new URL('../../../packaging/eventd.reg', import.meta.url);
 
-test('[HOST-49] [HOST-25] [HOST-26] [CFG-60] the seed hive is valid and complete', () => {
+test('[HOST-23] [HOST-49] [HOST-25] [HOST-26] [CFG-60] the seed hive is valid and complete', () => {
   const seed = Hive.parse(readFileSync(seedFile), 'eventd.reg');
   assert.deepEqual(seed.warnings, []);
   const { settings, problems } = readSettings([...(seed.key(EVENTD_KEY)?.values.values() ?? [])]);
@@ -302,7 +317,14 @@ test('[HOST-49] [HOST-25] [HOST-26] [CFG-60] the seed hive is valid and complete
   const service = seed.key(SERVICE_KEY)?.values;
   assert.deepEqual(service?.get('triggers')?.data, multiSzData(['boot']).data);
   assert.equal(readServiceSettings([...(service?.values() ?? [])]).settings.stopTimeoutSeconds, 30);
-  for (const absent of ['Requires', 'BindsTo', 'ExecReload', 'FdStoreMax', 'ServiceSecurity']) {
+  for (const absent of [
+    'Requires',
+    'BindsTo',
+    'ExecReload',
+    'FdStoreMax',
+    'ServiceSecurity',
+    'HealthCheck',
+  ]) {
     assert.equal(service?.has(foldName(absent)), false, absent);
   }
 });

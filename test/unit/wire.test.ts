@@ -20,7 +20,7 @@ const bytes = (...values: number[]) => Uint8Array.from(values);
 const payloadOf = (frame: Uint8Array) => frame.subarray(4);
 const read = (input: Uint8Array) => new MsgpackReader(input).value();
 
-test('[WIRE-2] a frame is a little-endian u32 byte count and the payload', () => {
+test('[WIRE-2] [CFG-92] a frame is a little-endian u32 byte count and the payload', () => {
   const frame = encodeFrame(new Uint8Array(0x1234));
   assert.deepEqual([...frame.subarray(0, 4)], [0x34, 0x12, 0, 0]);
   assert.equal(frame.length, 4 + 0x1234);
