@@ -12,6 +12,7 @@ export interface NotifyMessage {
 const MAX_PER_TURN = 64;
 
 export class NotifyReceiver {
+  readonly #path: string;
   readonly #fd: number;
   readonly #stop: () => void;
   #open = true;
@@ -19,6 +20,7 @@ export class NotifyReceiver {
   /** Binds `path`, replacing a socket an earlier run left there. */
   constructor(path: string, receive: (message: NotifyMessage) => void) {
     rmSync(path, { force: true });
+    this.#path = path;
     this.#fd = native.notifyListen(path);
     this.#stop = native.watchReadable(this.#fd, () => {
       for (let i = 0; i < MAX_PER_TURN && this.#open; i++) {
@@ -35,6 +37,7 @@ export class NotifyReceiver {
     this.#open = false;
     this.#stop();
     closeSync(this.#fd);
+    rmSync(this.#path, { force: true });
   }
 }
 
