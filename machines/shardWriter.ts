@@ -123,7 +123,7 @@ export const shardWriterMachine = setup({
     /** Opens the shard and reads its watermarks. */
     open: fromPromise<void, { shard: number }>(() => Promise.reject(new Error('open: not provided'))),
     /** One transaction: gap records for lost ranges first, then synthetic rows, then the segment. */
-    commit: fromPromise<CommitReport, { limits: WriterLimits; final: boolean }>(() =>
+    commit: fromPromise<CommitReport, { limits: WriterLimits }>(() =>
       Promise.reject(new Error('commit: not provided')),
     ),
     close: fromPromise<void>(() => Promise.reject(new Error('close: not provided'))),
@@ -255,7 +255,7 @@ export const shardWriterMachine = setup({
       },
       invoke: {
         src: 'commit',
-        input: ({ context }) => ({ limits: context.limits, final: false }),
+        input: ({ context }) => ({ limits: context.limits }),
         onDone: [
           {
             guard: 'stopping',
@@ -310,7 +310,7 @@ export const shardWriterMachine = setup({
       on: { 'synthetic.queued': { actions: 'noteArrival' }, 'batch.available': { actions: 'noteArrival' } },
       invoke: {
         src: 'commit',
-        input: ({ context }) => ({ limits: context.limits, final: true }),
+        input: ({ context }) => ({ limits: context.limits }),
         onDone: [
           {
             guard: { type: 'moreWaits', params: ({ event }) => ({ more: event.output.more }) },

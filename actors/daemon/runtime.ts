@@ -93,7 +93,7 @@ export class DaemonRuntime {
     this.#inspector.publish(adopted ? { ...message, parentId: this.#daemonSession } : message);
   }
 
-  /** Seconds the whole shutdown may take: one less than peinit waits (LIFE-210, HOST-18). */
+  /** How long the whole shutdown may take, ms: one second less than peinit waits (LIFE-210, HOST-18). */
   get stopBoundMs(): number {
     const { stopTimeoutSeconds } = this.#configuration?.service ?? DEFAULT_SERVICE;
     return Math.max(stopTimeoutSeconds - 1, 1) * 1000;

@@ -2,10 +2,12 @@
  * The debug socket: newline-delimited JSON about every actor in every thread. Read-only, mode 0600,
  * for SYSTEM and Administrators and the user eventd runs as. A slow reader is dropped, never waited for.
  */
+
 import { rmSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import { tokenFromCredentials } from '../../src/host/peerIdentity.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
+import { descriptorOf } from '../../src/host/socketDescriptor.js';
 import { native } from '../../src/native/addon.js';
 import { listenOnUnixSocket } from '../unixSocket.js';
 import type { InspectionMessage } from './feed.js';
@@ -101,8 +103,4 @@ function mayInspect(socket: Socket, adminGids: ReadonlySet<number>): boolean {
   } catch {
     return false;
   }
-}
-
-function descriptorOf(socket: Socket): number {
-  return (socket as unknown as { _handle: { fd: number } })._handle.fd;
 }

@@ -2,11 +2,13 @@
  * Gives a query session machine its socket, its parser and its worker: everything the machine orders
  * happens here, and everything that happens to the socket becomes an event.
  */
+
 import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { createActor, fromPromise, type InspectionEvent, type Observer } from 'xstate';
 import { type QuerySessionOutcome, querySessionMachine } from '../../machines/querySession.js';
 import type { EventReader } from '../../src/access/eventReadGate.js';
+import { descriptorOf, tryDescriptorOf } from '../../src/host/socketDescriptor.js';
 import { QueryError } from '../../src/query/errors.js';
 import { FrameDecoder, FrameTooLong } from '../../src/wire/frame.js';
 import {
@@ -299,16 +301,4 @@ class Connection {
     await this.#run?.released;
     this.#slot?.release();
   }
-}
-
-function tryDescriptorOf(socket: Socket): number | null {
-  const { _handle: handle } = socket as unknown as { readonly _handle: { readonly fd?: number } | null };
-  const fd = handle?.fd;
-  return fd === undefined || fd < 0 ? null : fd;
-}
-
-function descriptorOf(socket: Socket): number {
-  const fd = tryDescriptorOf(socket);
-  if (fd === null) throw new Error('the socket is closed');
-  return fd;
 }

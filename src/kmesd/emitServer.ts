@@ -1,5 +1,6 @@
 import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { descriptorOf } from '../host/socketDescriptor.js';
 import type { NativeAddon } from '../native/addon.js';
 import { encodeFrame, FrameDecoder, FrameTooLong } from '../wire/frame.js';
 import type { Admission } from './admission.js';
@@ -297,14 +298,6 @@ class Connection {
     if (this.#patience !== null) clearTimeout(this.#patience);
     this.#patience = null;
   }
-}
-
-/** The descriptor of an accepted socket; Node has no public way to it. */
-function descriptorOf(socket: Socket): number {
-  const handle: unknown = Reflect.get(socket, '_handle');
-  const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;
-  if (typeof fd !== 'number' || fd < 0) throw new Error('the connection is gone');
-  return fd;
 }
 
 /** Under the directory's lock nobody serves an existing socket. Anything else in its place is not ours to remove. */

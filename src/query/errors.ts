@@ -1,22 +1,10 @@
+import type { ErrorClass } from '../wire/messages.js';
+
 /**
  * Where a query was refused: `P` from its text alone, `V` after parsing but before any store was
  * read, `X` while executing.
  */
 export type RejectionClass = 'P' | 'V' | 'X';
-
-/** The stable first words of an error text (WIRE-20), and `unsupported` for parts this version lacks. */
-export type ErrorPrefix =
-  | 'protocol error'
-  | 'parse error'
-  | 'access denied'
-  | 'limit exceeded'
-  | 'range too large'
-  | 'type error'
-  | 'timeout'
-  | 'backpressure'
-  | 'storage error'
-  | 'shutting down'
-  | 'unsupported';
 
 /**
  * A refused query. Its text is meant for the client: it never holds SQL, file paths or stack
@@ -25,13 +13,13 @@ export type ErrorPrefix =
 export class QueryError extends Error {
   override readonly name = 'QueryError';
   readonly class: RejectionClass;
-  readonly prefix: ErrorPrefix;
+  readonly prefix: ErrorClass;
   /** 1-based character (code point) of the query text, if the error has a place in it. */
   readonly position: number | null;
 
   constructor(
     rejection: RejectionClass,
-    prefix: ErrorPrefix,
+    prefix: ErrorClass,
     message: string,
     position: number | null = null,
   ) {

@@ -91,13 +91,13 @@ test('[WIRE-20] an error text cannot write to the terminal', async () => {
   assert.equal(result.stderr, 'evctl: timeout: \\u{1b}[2Jgone\n');
 });
 
-test('[WIRE-1] an empty query is wrong usage, found without asking eventd', async () => {
+test('an empty query is wrong usage, found without asking eventd', async () => {
   const result = await runProgram('evctl', ['-s', join(directory, 'none.sock'), ' ']).done;
   assert.equal(result.code, 2);
   assert.equal(result.stderr, 'evctl: the query is empty (see evctl --help)\n');
 });
 
-test('[WIRE-1] no eventd: one line that says so, exit 1', async () => {
+test('no eventd: one line that says so, exit 1', async () => {
   const result = await runProgram('evctl', ['-s', join(directory, 'none.sock'), 'EVENTS']).done;
   assert.equal(result.code, 1);
   assert.match(result.stderr, /^evctl: .*none\.sock: no such socket; is it running\?\n$/);
@@ -121,7 +121,7 @@ for (const [what, args] of [
   ['an unknown registry command', ['registry', 'frobnicate']],
   ['inspect with an argument', ['inspect', 'x']],
 ] as const) {
-  test(`[WIRE-1] wrong usage (${what}) exits 2 with one line`, async () => {
+  test(`wrong usage (${what}) exits 2 with one line`, async () => {
     const result = await runProgram('evctl', args, { input: '' }).done;
     assert.equal(result.code, 2, result.stderr);
     assert.match(result.stderr, /^evctl: [^\n]+ \(see evctl[^\n]* --help\)\n$/);
@@ -129,7 +129,7 @@ for (const [what, args] of [
   });
 }
 
-test("[WIRE-1] help lists every option of the command and no other; version is the package's", async () => {
+test("help lists every option of the command and no other; version is the package's", async () => {
   const help = await runProgram('evctl', ['--help']).done;
   assert.equal(help.code, 0);
   for (const flag of [
@@ -221,7 +221,7 @@ const tree = `daemon       ready  [healthy]
 └─ reader-0  active
 `;
 
-test('[WIRE-1] inspect prints the tree of actors after the initial burst', { timeout: 20_000 }, async () => {
+test('inspect prints the tree of actors after the initial burst', { timeout: 20_000 }, async () => {
   await using server = await startServer((socket) =>
     socket.write(`${burst}${lines({ type: '@eventd.ready' })}`),
   );
@@ -229,7 +229,7 @@ test('[WIRE-1] inspect prints the tree of actors after the initial burst', { tim
   assert.deepEqual([result.code, result.stdout.toString(), result.stderr], [0, tree, '']);
 });
 
-test('[WIRE-1] inspect takes a silence for the end of the burst, and passes over what it does not know', {
+test('inspect takes a silence for the end of the burst, and passes over what it does not know', {
   timeout: 20_000,
 }, async () => {
   await using server = await startServer((socket) =>
@@ -239,7 +239,7 @@ test('[WIRE-1] inspect takes a silence for the end of the burst, and passes over
   assert.deepEqual([result.code, result.stdout.toString()], [0, tree]);
 });
 
-test('[WIRE-1] inspect --follow prints one line per transition and none for mere events', {
+test('inspect --follow prints one line per transition and none for mere events', {
   timeout: 20_000,
 }, async () => {
   await using server = await startServer((socket) => {
