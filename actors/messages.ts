@@ -1,5 +1,6 @@
 /** What actors in different threads say to each other. Batches, gaps, credits and commands; never events. */
 import type { CpuReaderOutput, PressureLevel } from '../machines/cpuReader.js';
+import type { RecordFailure, RecordLimits } from '../machines/recordWriter.js';
 import type { CommitFailure, LostRange, WriterLimits } from '../machines/shardWriter.js';
 import type { DrainStatus } from '../src/native/addon.js';
 import type { SyntheticEvent } from '../src/stores/synthetic.js';
@@ -11,6 +12,8 @@ export interface ReaderDump {
   readonly state: string;
   /** Null while no drain thread runs. */
   readonly drain: DrainStatus | null;
+  /** How full its ring is now, 0..1; null while none is mapped. */
+  readonly fill: number | null;
 }
 
 /** One shard writer as the diagnostic dump shows it. */
@@ -40,7 +43,9 @@ export type ToWriter =
   /** Close the connection and answer `closed`; shutdown step 7. */
   | { readonly type: 'close' }
   | { readonly type: 'inspect'; readonly on: boolean }
-  | { readonly type: 'dump' };
+  | { readonly type: 'dump' }
+  /** Are you alive? Answered by `pong` (HOST-22). */
+  | { readonly type: 'ping' };
 
 /** A writer thread to the daemon. */
 export type FromWriter =
@@ -52,6 +57,8 @@ export type FromWriter =
       readonly commitMs: number;
       /** Synthetic rows stored by this commit. */
       readonly synthetic: number;
+      /** Why the checkpoint behind this commit failed, the first of several; else null. */
+      readonly checkpointFailure: { readonly code: string; readonly message: string } | null;
     }
   | { readonly type: 'failed'; readonly failure: CommitFailure }
   /** The file is damaged: nothing more is written to it. */
@@ -60,7 +67,8 @@ export type FromWriter =
   | { readonly type: 'drained'; readonly lastSequences: ReadonlyMap<number, bigint> }
   | { readonly type: 'closed' }
   | { readonly type: 'inspection'; readonly message: unknown }
-  | { readonly type: 'dumped'; readonly dump: WriterDump };
+  | { readonly type: 'dumped'; readonly dump: WriterDump }
+  | { readonly type: 'pong' };
 
 /** Daemon to the reader thread. */
 export type ToReaders =
@@ -69,7 +77,8 @@ export type ToReaders =
   | { readonly type: 'stop' }
   | { readonly type: 'emergency'; readonly percent: number }
   | { readonly type: 'inspect'; readonly on: boolean }
-  | { readonly type: 'dump' };
+  | { readonly type: 'dump' }
+  | { readonly type: 'ping' };
 
 /** The reader thread to the daemon. */
 export type FromReaders =
@@ -82,4 +91,53 @@ export type FromReaders =
     }
   | { readonly type: 'finished'; readonly cpu: number; readonly output: CpuReaderOutput }
   | { readonly type: 'inspection'; readonly message: unknown }
-  | { readonly type: 'dumped'; readonly dump: readonly ReaderDump[] };
+  | { readonly type: 'dumped'; readonly dump: readonly ReaderDump[] }
+  | { readonly type: 'pong' };
+
+/** A log or metric writer as the diagnostic dump shows it. */
+export interface RecordWriterDump {
+  readonly state: string;
+  readonly commits: number;
+  readonly records: number;
+  /** Failures since the last commit that stored records, and the records they cost. */
+  readonly failures: number;
+  readonly lost: number;
+  /** Damaged files set aside since the start. */
+  readonly replacements: number;
+}
+
+/** Daemon to the log or the metric writer's thread. */
+export type ToRecordWriter =
+  | { readonly type: 'limits'; readonly limits: RecordLimits }
+  /** The receiver has been told to end: commit everything it still brings and answer `drained`. */
+  | { readonly type: 'finish' }
+  /** Close the connection and answer `closed`. */
+  | { readonly type: 'close' }
+  | { readonly type: 'inspect'; readonly on: boolean }
+  | { readonly type: 'dump' }
+  | { readonly type: 'ping' };
+
+/** A log or metric writer's thread to the daemon. */
+export type FromRecordWriter =
+  /** The store is open; said again after a file was replaced. */
+  | { readonly type: 'ready' }
+  | {
+      readonly type: 'committed';
+      readonly records: number;
+      readonly bytes: number;
+      readonly commitMs: number;
+      /** Records lost in the failures that this commit has ended. */
+      readonly lost: number;
+    }
+  /** The first failure of an episode, which ends with the next commit; the others are not told (LOG-47). */
+  | { readonly type: 'failed'; readonly failure: RecordFailure }
+  /** A fresh file has the place of a damaged one, which is `aside` now, or of one that was gone. */
+  | { readonly type: 'replaced'; readonly aside: string | null }
+  /** Unknown schema version: nothing is stored until a restart. */
+  | { readonly type: 'discarding'; readonly failure: RecordFailure }
+  /** Everything is committed or given up. */
+  | { readonly type: 'drained' }
+  | { readonly type: 'closed' }
+  | { readonly type: 'inspection'; readonly message: unknown }
+  | { readonly type: 'dumped'; readonly dump: RecordWriterDump }
+  | { readonly type: 'pong' };

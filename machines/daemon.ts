@@ -4,6 +4,7 @@
  *     configuring → openingStores → resolvingBoot → attachingKmes → bindingSockets → startingActors
  *       → ready ⇄ reloading → shuttingDown.(one state per step) → stopped
  *     a failing phase → undoing → failed
+ *     a damaged shard or a dead thread → recoveringPath.(one state per step) → ready
  */
 import { assign, fromPromise, setup } from 'xstate';
 
@@ -24,6 +25,10 @@ export interface DaemonContext {
   /** A SIGHUP is among what waits: peinit expects to hear of the reload (HOST-20). */
   readonly announce: boolean;
   readonly reloads: number;
+  /** Readiness was signalled. */
+  readonly announced: boolean;
+  /** When the event path broke within the last `RECOVERY_WINDOW_MS`, ms of a monotonic clock. */
+  readonly breaks: readonly number[];
 }
 
 export type DaemonEvent =
@@ -33,12 +38,16 @@ export type DaemonEvent =
   | { type: 'configuration.changed' }
   /** SIGHUP: the same, but peinit hears of it (HOST-20). */
   | { type: 'reload.requested' }
-  /** A thread the daemon cannot do without has ended. */
-  | { type: 'thread.failed'; thread: string; message: string };
+  /** A thread of the event path has ended, or a shard must not be written any more. */
+  | ({ type: 'path.failed' } & PathFailure);
 
 export type DaemonOutput =
   | { readonly type: 'stopped' }
   | { readonly type: 'failed'; readonly failure: DaemonFailure };
+
+/** The event path is started again at most this often within the window; then the daemon stops. */
+export const MAX_RECOVERIES = 3;
+export const RECOVERY_WINDOW_MS = 60_000;
 
 function phase(name: string) {
   return fromPromise<void>(() => Promise.reject(new Error(`${name}: not provided`)));
@@ -47,6 +56,41 @@ function phase(name: string) {
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** What broke the event path. */
+export interface PathFailure {
+  readonly part: string;
+  readonly message: string;
+  /** ms of a monotonic clock. */
+  readonly atMs: number;
+  /** A shard was taken out of the write path: that helps, and happens only once per shard. */
+  readonly excluded?: boolean;
+}
+
+/** A broken event path is started again, unless that has not helped lately. */
+const whatBreaksPath = [
+  {
+    guard: {
+      type: 'mayRecover',
+      params: ({ event }: { event: PathFailure }) => event,
+    },
+    target: '#daemon.recoveringPath',
+    actions: (['noteBreak', 'reportBreak'] as const).map((type) => ({
+      type,
+      params: ({ event }: { event: PathFailure }) => event,
+    })),
+  },
+  {
+    target: '#daemon.shuttingDown',
+    actions: [
+      {
+        type: 'noteFailure',
+        params: ({ event }: { event: PathFailure }) => ({ phase: event.part, message: event.message }),
+      },
+      { type: 'noteStop', params: ({ event }: { event: PathFailure }) => ({ reason: event.message }) },
+    ],
+  },
+] as const;
 
 /** What ends `ready` and `reloading` alike. */
 const whatEndsService = {
@@ -57,22 +101,7 @@ const whatEndsService = {
       params: ({ event }: { event: { reason: string } }) => event,
     },
   },
-  'thread.failed': {
-    target: '#daemon.shuttingDown',
-    actions: [
-      {
-        type: 'noteFailure',
-        params: ({ event }: { event: { thread: string; message: string } }) => ({
-          phase: `thread ${event.thread}`,
-          message: event.message,
-        }),
-      },
-      {
-        type: 'noteStop',
-        params: ({ event }: { event: { message: string } }) => ({ reason: event.message }),
-      },
-    ],
-  },
+  'path.failed': whatBreaksPath,
 } as const;
 
 export const daemonMachine = setup({
@@ -85,6 +114,11 @@ export const daemonMachine = setup({
     bindSockets: phase('bindSockets'),
     startActors: phase('startActors'),
     announceReady: phase('announceReady'),
+    closePath: phase('closePath'),
+    reopenStores: phase('reopenStores'),
+    resolveAgain: phase('resolveAgain'),
+    reattachKmes: phase('reattachKmes'),
+    restartActors: phase('restartActors'),
     reload: fromPromise<void, { announce: boolean }>(() => Promise.reject(new Error('reload: not provided'))),
     stopAccepting: phase('stopAccepting'),
     drainRings: phase('drainRings'),
@@ -101,7 +135,14 @@ export const daemonMachine = setup({
     reportFailure: (_, _params: DaemonFailure) => {
       throw new Error('reportFailure: not provided');
     },
+    reportBreak: (_, _params: PathFailure) => {
+      throw new Error('reportBreak: not provided');
+    },
     noteFailure: assign((_, failure: DaemonFailure) => ({ failure })),
+    noteBreak: assign(({ context }, { atMs, excluded }: PathFailure) => ({
+      breaks: [...recentBreaks(context.breaks, atMs), ...(excluded === true ? [] : [atMs])],
+    })),
+    noteAnnounced: assign({ announced: true }),
     noteStop: assign((_, params: { reason: string }) => ({ stopping: true, stopReason: params.reason })),
     noteChange: assign({ changed: true }),
     noteRequest: assign({ changed: true, announce: true }),
@@ -109,13 +150,25 @@ export const daemonMachine = setup({
   },
   guards: {
     stopping: ({ context }) => context.stopping,
+    announced: ({ context }) => context.announced,
+    mayRecover: ({ context }, { atMs, excluded }: PathFailure) =>
+      excluded === true || recentBreaks(context.breaks, atMs).length < MAX_RECOVERIES,
     changed: ({ context }) => context.changed,
     announce: ({ context }) => context.announce,
     failedAlready: ({ context }) => context.failure !== null,
   },
 }).createMachine({
   id: 'daemon',
-  context: { failure: null, stopReason: null, stopping: false, changed: false, announce: false, reloads: 0 },
+  context: {
+    failure: null,
+    stopReason: null,
+    stopping: false,
+    changed: false,
+    announce: false,
+    reloads: 0,
+    announced: false,
+    breaks: [],
+  },
   initial: 'starting',
   on: {
     'configuration.changed': { actions: 'noteChange' },
@@ -127,11 +180,11 @@ export const daemonMachine = setup({
       initial: 'configuring',
       on: {
         'stop.requested': { actions: { type: 'noteStop', params: ({ event }) => event } },
-        'thread.failed': {
+        'path.failed': {
           target: 'undoing',
           actions: {
             type: 'noteFailure',
-            params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
+            params: ({ event }) => ({ phase: event.part, message: event.message }),
           },
         },
       },
@@ -174,19 +227,21 @@ export const daemonMachine = setup({
           '#daemon.shuttingDown',
         ),
         announcingReady: {
-          ...bootPhase(
-            'announceReady',
+          description:
             'Phase 7: the startup record is committed, then readiness is signalled (LIFE-125, LIFE-126, LIFE-138).',
-            'readiness',
-            '#daemon.ready',
-            '#daemon.shuttingDown',
-          ),
-          // A store that refuses the record would hold this phase for ever; a stop need not wait for it.
+          invoke: {
+            src: 'announceReady',
+            onDone: { target: '#daemon.ready', actions: 'noteAnnounced' },
+            onError: phaseFailed('readiness', '#daemon.undoing'),
+          },
           on: {
+            // A store that refuses the record would hold this phase for ever; a stop need not wait for it.
             'stop.requested': {
               target: '#daemon.shuttingDown',
               actions: { type: 'noteStop', params: ({ event }) => event },
             },
+            // Events flow already: what was found damaged now is left out, and the record goes elsewhere.
+            'path.failed': whatBreaksPath,
           },
         },
       },
@@ -231,6 +286,37 @@ export const daemonMachine = setup({
         },
       },
     },
+    recoveringPath: {
+      description:
+        'A shard is damaged or a thread has died: readers and writers are closed and started again as a restart would start them, while queries go on (FAIL-15..20).',
+      initial: 'closingPath',
+      on: { 'stop.requested': { actions: { type: 'noteStop', params: ({ event }) => event } } },
+      states: {
+        closingPath: {
+          description: 'Readers stop where they are; writers that can still commit do so.',
+          ...recovery('closePath', 'closing the event path', 'reopeningStores'),
+          // The path is being closed anyway; the next step sees everything that is wrong with it.
+          on: {
+            'path.failed': { actions: { type: 'reportBreak', params: ({ event }) => event } },
+          },
+        },
+        reopeningStores: recovery('reopenStores', 'storage', 'resolvingAgain'),
+        resolvingAgain: recovery('resolveAgain', 'resume points', 'reattachingKmes'),
+        reattachingKmes: recovery('reattachKmes', 'KMES', 'restartingActors'),
+        restartingActors: {
+          invoke: {
+            src: 'restartActors',
+            onDone: [
+              { guard: 'stopping', target: '#daemon.shuttingDown' },
+              { guard: 'announced', target: '#daemon.ready' },
+              { target: '#daemon.starting.announcingReady' },
+            ],
+            onError: phaseFailed('threads', '#daemon.shuttingDown'),
+          },
+          on: { 'path.failed': whatBreaksPath },
+        },
+      },
+    },
     shuttingDown: {
       description:
         'One state per step of LIFE-201..208; a step that fails does not keep the next from running.',
@@ -243,10 +329,10 @@ export const daemonMachine = setup({
         'configuration.changed': {},
         'reload.requested': {},
         'stop.requested': {},
-        'thread.failed': {
+        'path.failed': {
           actions: {
             type: 'reportFailure',
-            params: ({ event }) => ({ phase: `thread ${event.thread}`, message: event.message }),
+            params: ({ event }) => ({ phase: event.part, message: event.message }),
           },
         },
       },
@@ -277,6 +363,28 @@ export const daemonMachine = setup({
     context.failure === null ? { type: 'stopped' } : { type: 'failed', failure: context.failure },
 });
 
+/** Breaks that still count against the next recovery. */
+function recentBreaks(breaks: readonly number[], nowMs: number): readonly number[] {
+  return breaks.filter((atMs) => nowMs - atMs < RECOVERY_WINDOW_MS);
+}
+
+/** A phase that failed: its name and the reason go into the daemon's last line. */
+function phaseFailed<Target extends '#daemon.undoing' | '#daemon.shuttingDown'>(
+  name: string,
+  target: Target,
+) {
+  return {
+    target,
+    actions: {
+      type: 'noteFailure' as const,
+      params: ({ event }: { event: { error: unknown } }) => ({
+        phase: name,
+        message: messageOf(event.error),
+      }),
+    },
+  };
+}
+
 /**
  * One bootstrap phase. A failure undoes what was made; a stop that came meanwhile takes effect between
  * phases, by undoing too, or, once events are flowing, by a full shutdown.
@@ -293,18 +401,14 @@ function bootPhase<Source extends string, Next extends string>(
     invoke: {
       src,
       onDone: [{ guard: 'stopping' as const, target: whenStopping }, { target: next }],
-      onError: {
-        target: '#daemon.undoing' as const,
-        actions: {
-          type: 'noteFailure' as const,
-          params: ({ event }: { event: { error: unknown } }) => ({
-            phase: name,
-            message: messageOf(event.error),
-          }),
-        },
-      },
+      onError: phaseFailed(name, '#daemon.undoing'),
     },
   };
+}
+
+/** One step of a recovery; a stop waits for its end, a failure ends the daemon. */
+function recovery<Source extends string, Next extends string>(src: Source, name: string, target: Next) {
+  return { invoke: { src, onDone: target, onError: phaseFailed(name, '#daemon.shuttingDown') } };
 }
 
 /** One shutdown step: does its work, reports what went wrong, goes on in any case (LIFE-200). */

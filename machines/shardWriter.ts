@@ -62,6 +62,10 @@ export interface ShardWriterContext {
   readonly stopping: boolean;
   /** Consecutive failed commits. */
   readonly failures: number;
+  /** Failed final commits since one that stored events. */
+  readonly finalFailures: number;
+  /** Close as soon as everything is committed. */
+  readonly closing: boolean;
   readonly lastFailure: CommitFailure | null;
   readonly commits: number;
   readonly rows: number;
@@ -75,7 +79,7 @@ export type ShardWriterEvent =
   | { type: 'limits.changed'; limits: WriterLimits }
   /** All feeding readers have finished: commit what is left (LIFE-204). */
   | { type: 'writer.stop' }
-  /** Close the connection (LIFE-207). Only heard once everything is committed. */
+  /** Close the connection (LIFE-207), after the final commit. */
   | { type: 'writer.close' };
 
 export type ShardWriterOutput =
@@ -154,6 +158,7 @@ export const shardWriterMachine = setup({
       arrived: false,
       // Gap records alone prove little: the back-off goes on until events are stored again.
       failures: report.events > 0 ? 0 : context.failures,
+      finalFailures: report.events > 0 ? 0 : context.finalFailures,
       lastFailure: null,
       lingerMs: report.lingerMs,
       commits: context.commits + 1,
@@ -164,6 +169,8 @@ export const shardWriterMachine = setup({
       failures: context.failures + 1,
       lastFailure: failure,
     })),
+    noteFinalFailure: assign(({ context }) => ({ finalFailures: context.finalFailures + 1 })),
+    noteClose: assign({ closing: true }),
   },
   guards: {
     noLinger: ({ context }) => context.lingerMs === 0,
@@ -171,7 +178,8 @@ export const shardWriterMachine = setup({
     stopping: ({ context }) => context.stopping,
     moreWaits: ({ context }, params: { more: boolean }) => params.more || context.arrived,
     corrupt: (_, params: { failure: CommitFailure }) => params.failure.corrupt,
-    triedEnough: ({ context }) => context.failures + 1 >= FINAL_ATTEMPTS,
+    closing: ({ context }) => context.closing,
+    triedEnough: ({ context }) => context.finalFailures + 1 >= FINAL_ATTEMPTS,
   },
   delays: {
     linger: ({ context }) => context.lingerMs,
@@ -187,6 +195,8 @@ export const shardWriterMachine = setup({
     arrived: false,
     stopping: false,
     failures: 0,
+    finalFailures: 0,
+    closing: false,
     lastFailure: null,
     commits: 0,
     rows: 0,
@@ -307,7 +317,11 @@ export const shardWriterMachine = setup({
     },
     finalCommit: {
       description: 'Commits whatever is left, regardless of size (LIFE-204).',
-      on: { 'synthetic.queued': { actions: 'noteArrival' }, 'batch.available': { actions: 'noteArrival' } },
+      on: {
+        'synthetic.queued': { actions: 'noteArrival' },
+        'batch.available': { actions: 'noteArrival' },
+        'writer.close': { actions: 'noteClose' },
+      },
       invoke: {
         src: 'commit',
         input: ({ context }) => ({ limits: context.limits }),
@@ -333,12 +347,12 @@ export const shardWriterMachine = setup({
           {
             guard: 'triedEnough',
             target: 'drained',
-            actions: commitFailed,
+            actions: [...commitFailed, 'noteFinalFailure'],
           },
           {
             target: 'finalCommit',
             reenter: true,
-            actions: commitFailed,
+            actions: [...commitFailed, 'noteFinalFailure'],
           },
         ],
       },
@@ -346,6 +360,7 @@ export const shardWriterMachine = setup({
     drained: {
       description: 'Everything is committed; the shutdown record may still come (LIFE-206).',
       entry: 'announceDrained',
+      always: { guard: 'closing', target: 'closing' },
       on: { 'synthetic.queued': 'finalCommit', 'writer.close': 'closing' },
     },
     closing: {

@@ -132,12 +132,14 @@ static bool next_report(struct mailbox *mailbox, struct drain_report *report) {
 /* On the JavaScript thread. `env` is NULL while the environment goes down. */
 static void deliver(napi_env env, napi_value callback, void *context, void *unused) {
   (void)unused;
+  /* Node makes such calls even after the finaliser: the context may be gone. */
+  if (env == NULL) return;
   struct drainer *drainer = context;
   struct drain_report report;
   /* One mailbox full per turn; the event loop must get its share. */
   for (size_t i = 0; i < drainer->mailbox.capacity; i++) {
     if (!next_report(&drainer->mailbox, &report)) return;
-    if (env == NULL || atomic_load(&drainer->stopped)) continue;
+    if (atomic_load(&drainer->stopped)) continue;
     napi_handle_scope scope;
     napi_open_handle_scope(env, &scope);
     napi_value argument = drain_report_object(env, &report);
@@ -146,7 +148,7 @@ static void deliver(napi_env env, napi_value callback, void *context, void *unus
     napi_close_handle_scope(env, scope);
     if (status != napi_ok) break; /* the exception surfaces when we return */
   }
-  if (env != NULL) deliver_again(drainer);
+  deliver_again(drainer);
 }
 
 static void finalize_call(napi_env env, void *data, void *hint) {

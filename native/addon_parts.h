@@ -8,6 +8,8 @@ napi_value addon_ring_init(napi_env env, napi_value exports);
 napi_value addon_producer_init(napi_env env, napi_value exports);
 napi_value addon_channel_init(napi_env env, napi_value exports);
 napi_value addon_drain_init(napi_env env, napi_value exports);
+napi_value addon_receiver_init(napi_env env, napi_value exports);
+napi_value addon_metric_init(napi_env env, napi_value exports);
 napi_value addon_system_init(napi_env env, napi_value exports);
 napi_value addon_sqlite_init(napi_env env, napi_value exports);
 napi_value addon_notify_init(napi_env env, napi_value exports);

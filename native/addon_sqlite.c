@@ -260,6 +260,7 @@ static bool read_options(napi_env env, napi_value options, struct cursor_options
   if (!util_get(env, options, "take", &value)) return false;
   out->take = UINT64_MAX;
   if (!util_is_null(env, value) && !util_u64(env, value, "take", &out->take)) return false;
+  if (!util_get(env, options, "encoded", &value) || !util_bool(env, value, "encoded", &out->encoded)) return false;
   return read_sort(env, options, out) && read_fields(env, options, out);
 }
 

@@ -1,4 +1,4 @@
-/* System: peerCredentials, sendDatagram, watchReadable, lockFile, clocks, probeSyscall. */
+/* System: peerCredentials, sendDatagram, watchReadable, openPipe, lockFile, clocks, probeSyscall. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -253,6 +253,16 @@ static napi_value lock_file(napi_env env, napi_callback_info call) {
   return result;
 }
 
+static napi_value open_pipe(napi_env env, napi_callback_info call) {
+  (void)call;
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return util_throw_errno(env, errno, "pipe2");
+  napi_value result = util_object(env);
+  util_set_double(env, result, "read", ends[0]);
+  util_set_double(env, result, "write", ends[1]);
+  return result;
+}
+
 static napi_value realtime(napi_env env, napi_callback_info call) {
   (void)call;
   return util_new_u64(env, clock_realtime());
@@ -282,6 +292,7 @@ napi_value addon_system_init(napi_env env, napi_value exports) {
   util_export(env, exports, "peerCredentials", peer_credentials);
   util_export(env, exports, "sendDatagram", send_datagram);
   util_export(env, exports, "watchReadable", watch_readable);
+  util_export(env, exports, "openPipe", open_pipe);
   util_export(env, exports, "lockFile", lock_file);
   util_export(env, exports, "realtimeNs", realtime);
   util_export(env, exports, "monotonicNs", monotonic);

@@ -202,6 +202,8 @@ void *util_handle(napi_env env, enum handle_kind kind, napi_value value, int64_t
   static const char *const names[] = {
       [HANDLE_RING] = "ring",       [HANDLE_PRODUCER] = "producer", [HANDLE_CHANNEL] = "channel",
       [HANDLE_SEGMENT] = "segment", [HANDLE_DRAIN] = "drain",       [HANDLE_CURSOR] = "cursor",
+      [HANDLE_RECEIVER] = "receiver", [HANDLE_DATAGRAMS] = "datagram batch",
+      [HANDLE_SERIES_CACHE] = "series cache",
   };
   double number;
   if (napi_get_value_double(env, value, &number) == napi_ok && number >= 1 &&

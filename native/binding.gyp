@@ -15,8 +15,13 @@
     {
       "target_name": "ringload",
       "type": "executable",
-      "sources": ["tools/ringload.c", "ring_file.c", "ring_map.c", "ring_wait.c", "ring_write.c"],
+      "sources": ["tools/ringload.c", "ring_file.c", "ring_map.c", "ring_read.c", "ring_wait.c", "ring_write.c"],
       "libraries": ["-lpthread"]
+    },
+    {
+      "target_name": "dgramload",
+      "type": "executable",
+      "sources": ["tools/dgramload.c", "msgpack.c", "msgpack_write.c", "utf8.c"]
     }
   ]
 }

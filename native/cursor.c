@@ -136,7 +136,12 @@ int cursor_add(struct cursor *cursor, sqlite3 *db, const char *sql, size_t lengt
   if (*statement == NULL || tail != sql + length || !sqlite3_stmt_readonly(*statement)) {
     return fail(cursor, SQLITE_MISUSE, "a cursor part is one SELECT statement");
   }
-  if ((size_t)sqlite3_column_count(*statement) != cursor->options.keys + CURSOR_ROW_COLUMNS) {
+  size_t columns = (size_t)sqlite3_column_count(*statement);
+  if (cursor->options.encoded) {
+    if (columns == cursor->options.keys + 1) return SQLITE_OK;
+    return fail(cursor, SQLITE_MISUSE, "a cursor part selects its sort keys and the encoded record");
+  }
+  if (columns != cursor->options.keys + CURSOR_ROW_COLUMNS) {
     return fail(cursor, SQLITE_MISUSE, "a cursor part selects its sort keys, the header columns and the payload");
   }
   return SQLITE_OK;
@@ -264,6 +269,12 @@ static void load_value(struct record_value *value, sqlite3_stmt *statement, int 
 static void write_record(struct cursor *cursor, sqlite3_stmt *statement) {
   struct record_value columns[RECORD_COLUMNS];
   int first = (int)cursor->options.keys;
+  if (cursor->options.encoded) {
+    size_t size;
+    const uint8_t *record = column_bytes(statement, first, &size);
+    msgpack_write_raw(&cursor->writer, size == 0 ? (const uint8_t *)"\x80" : record, size == 0 ? 1 : size);
+    return;
+  }
   for (int i = 0; i < RECORD_COLUMNS; i++) {
     if (cursor->wanted >> i & 1) load_value(&columns[i], statement, first + i);
   }

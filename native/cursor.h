@@ -23,6 +23,8 @@ struct cursor;
 struct cursor_options {
   size_t parts;
   size_t keys;
+  /* Behind the keys a row has one column, the record itself as msgpack; `fields` is not looked at. */
+  bool encoded;
   /* One per key; malloc'ed, becomes the cursor's. */
   bool *descending;
   uint64_t skip;

@@ -41,6 +41,7 @@ struct drain {
   int throttled_lane; /* -1 = none */
   uint32_t idle_timeouts;
   bool idle_reported;
+  bool unproven; /* nothing has shown yet that the ring was alive when it was mapped */
 
   pthread_t thread;
   pthread_mutex_t join_lock;
@@ -148,12 +149,16 @@ static enum cycle run_cycle(struct drain *drain, uint64_t limit, bool *moved) {
   return CYCLE_LIMIT;
 }
 
-/* Whether the ring under us is dead: swapped since it was mapped, or before we looked. */
+/*
+ * Whether the ring under us is dead: swapped since it was mapped, or before we looked. In the second
+ * case it shows its successor's generation and never changes again, while the live ring fills.
+ */
 static bool ring_changed(struct drain *drain) {
   if (ring_load(drain->ring->page, RING_GENERATION) != drain->ring->generation) return true;
   uint32_t period = drain->ring->path != NULL ? REPLACED_CHECK_FILE_TIMEOUTS
                                               : REPLACED_CHECK_KERNEL_TIMEOUTS;
-  if (drain->idle_timeouts < period) return false;
+  if (!drain->unproven && drain->idle_timeouts < period) return false;
+  drain->unproven = false;
   drain->idle_timeouts = 0;
   return ring_is_replaced(drain->ring);
 }
@@ -191,6 +196,7 @@ static bool follow_generation(struct drain *drain) {
   }
   drain->ring = next;
   drain->next = NULL;
+  drain->unproven = true;
   pump_read_from(&drain->pump, next->page, next->data, next->capacity);
   /* A finish asked for meanwhile meant this ring's events, too. */
   drain->finish_at = ring_load(next->page, RING_WRITE_POS);
@@ -241,8 +247,7 @@ static void park(struct drain *drain) {
 static void *drain_main(void *argument) {
   struct drain *drain = argument;
   int polls = 0;
-  /* The swap may have happened between attaching and the first look at the generation. */
-  drain->idle_timeouts = UINT32_MAX;
+  drain->unproven = true;
   for (;;) {
     measure(drain);
     bool moved = false;

@@ -15,6 +15,9 @@ enum handle_kind {
   HANDLE_SEGMENT,
   HANDLE_DRAIN,
   HANDLE_CURSOR,
+  HANDLE_RECEIVER,
+  HANDLE_DATAGRAMS,
+  HANDLE_SERIES_CACHE,
 };
 
 /* Called once, on whichever thread drops the last reference. May be NULL. */

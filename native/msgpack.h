@@ -121,6 +121,7 @@ void msgpack_write_str(struct msgpack_writer *writer, const void *bytes, uint32_
 /* A string of any bytes; invalid UTF-8 becomes U+FFFD. */
 void msgpack_write_text(struct msgpack_writer *writer, const uint8_t *bytes, uint32_t n);
 void msgpack_write_map(struct msgpack_writer *writer, uint32_t pairs);
+void msgpack_write_array(struct msgpack_writer *writer, uint32_t elements);
 /* Checked value: copied, with every string in it made valid UTF-8. */
 void msgpack_write_repaired(struct msgpack_writer *writer, struct msgpack_slice value);
 

@@ -143,6 +143,16 @@ void msgpack_write_map(struct msgpack_writer *writer, uint32_t pairs) {
   }
 }
 
+void msgpack_write_array(struct msgpack_writer *writer, uint32_t elements) {
+  if (elements < 16) {
+    write_head(writer, (uint8_t)(0x90 | elements), 0, 0);
+  } else if (elements <= UINT16_MAX) {
+    write_head(writer, 0xdc, elements, 2);
+  } else {
+    write_head(writer, 0xdd, elements, 4);
+  }
+}
+
 void msgpack_write_repaired(struct msgpack_writer *writer, struct msgpack_slice value) {
   const uint8_t *p = value.start;
   /* Container heads are copied as they stand and their members follow, so no nesting is tracked. */

@@ -80,5 +80,7 @@ enum sequence_verdict sequence_judge(struct sequence_tracker *tracker, uint64_t 
 
 void sequence_gap_done(struct sequence_tracker *tracker, const struct sequence_gap *gap) {
   tracker->last = gap->last;
+  /* The first gap across the downtime says all that the restart is to blame for. */
+  if (gap->last >= tracker->resume_end) tracker->resuming = false;
   absorb(tracker);
 }

@@ -9,6 +9,7 @@
 #include "kmes_format.h"
 #include "ring_bytes.h"
 #include "ring_file.h"
+#include "ring_read.h"
 #include "ring_wait.h"
 
 enum { REOPEN_ATTEMPTS = 64 };
@@ -188,16 +189,29 @@ int producer_emit(struct producer *producer, uint8_t origin, const struct produc
 
 /* ---- Resizing ---- */
 
-/* Start of the newest suffix of whole events that fits into `room` bytes. */
-static uint64_t survivors_from(const struct ring_file *file, uint64_t room) {
-  uint64_t at = ring_load(file->base, RING_TAIL_POS);
+struct survivors {
+  uint64_t from, to; /* positions in the old ring */
+};
+
+static uint32_t event_at(const struct ring_file *file, uint64_t at, uint64_t end) {
+  const uint8_t *event = file->base + RING_DATA_OFFSET + (at & (file->capacity - 1));
+  return ring_event_size(event, end - at, read_u16(file->base + RING_CPU_ID));
+}
+
+/*
+ * The newest whole events that fit into `room` bytes and that a reader can reach. Damaged bytes
+ * hide what lies behind them from every reader. They stay behind: copied, they would stand in the
+ * way of the events written after them, too.
+ */
+static struct survivors survivors_of(const struct ring_file *file, uint64_t room) {
+  uint64_t tail = ring_load(file->base, RING_TAIL_POS);
   uint64_t end = ring_load(file->base, RING_WRITE_POS);
-  while (end - at > room) {
-    uint32_t size = read_u32(file->base + RING_DATA_OFFSET + (at & (file->capacity - 1)));
-    if (size < KMES_FIXED_HEADER || size > end - at) return end;
-    at += size;
+  struct survivors found = {.from = tail, .to = tail};
+  for (uint32_t size; found.to < end && (size = event_at(file, found.to, end)) > 0;) {
+    found.to += size;
   }
-  return at;
+  while (found.to - found.from > room) found.from += event_at(file, found.from, end);
+  return found;
 }
 
 /* KMES-144 with the ring locked. On success the producer holds the new ring, unlocked. */
@@ -209,10 +223,10 @@ static int swap_ring(struct producer *producer, uint64_t capacity) {
   int error = ring_file_draft(producer->path, read_u16(old->base + RING_CPU_ID), capacity,
                               generation, &fresh, &draft);
   if (error != 0) return error;
-  uint64_t from = survivors_from(old, capacity);
-  uint64_t length = ring_load(old->base, RING_WRITE_POS) - from;
+  struct survivors survivors = survivors_of(old, capacity);
+  uint64_t length = survivors.to - survivors.from;
   ring_bytes_in(fresh.base + RING_DATA_OFFSET,
-                old->base + RING_DATA_OFFSET + (from & (old->capacity - 1)), length);
+                old->base + RING_DATA_OFFSET + (survivors.from & (old->capacity - 1)), length);
   ring_file_state(&fresh)->sequence = state->sequence;
   ring_file_state(&fresh)->dropped = state->dropped;
   store(fresh.base, RING_WRITE_POS, length);

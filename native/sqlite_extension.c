@@ -16,8 +16,12 @@ __attribute__((visibility("default"))) int sqlite3_eventd_init(sqlite3 *db, char
 int sqlite3_eventd_init(sqlite3 *db, char **error, const sqlite3_api_routines *api) {
   SQLITE_EXTENSION_INIT2(api);
   int rc = sqlite_batch_register(db);
+  if (rc == SQLITE_OK) rc = sqlite_log_register(db);
+  if (rc == SQLITE_OK) rc = sqlite_metric_register(db);
   if (rc == SQLITE_OK) rc = sqlite_payload_register(db);
   if (rc == SQLITE_OK) rc = sqlite_text_register(db);
+  if (rc == SQLITE_OK) rc = sqlite_record_register(db);
+  if (rc == SQLITE_OK) rc = sqlite_wal_register(db);
   if (rc == SQLITE_OK) rc = sqlite_slot_register(db);
   if (rc != SQLITE_OK) *error = sqlite3_mprintf("eventd extension: %s", sqlite3_errstr(rc));
   return rc;

@@ -9,11 +9,19 @@
 
 /* The table-valued function kmes_batch. */
 int sqlite_batch_register(sqlite3 *db);
+/* The table-valued function log_batch. */
+int sqlite_log_register(sqlite3 *db);
+/* The table-valued function metric_batch. */
+int sqlite_metric_register(sqlite3 *db);
 /* msgpack_extract, msgpack_kind, msgpack_order, msgpack_guid. */
 int sqlite_payload_register(sqlite3 *db);
 /* ascii_contains, ascii_starts, ascii_ends, ascii_glob. */
 int sqlite_text_register(sqlite3 *db);
+/* record_map, sample_record, label_value, wire_bool, wire_guid. */
+int sqlite_record_register(sqlite3 *db);
 /* eventd_slot, and with it the connection's slot. */
 int sqlite_slot_register(sqlite3 *db);
+/* eventd_keep_wal. */
+int sqlite_wal_register(sqlite3 *db);
 
 #endif

@@ -68,6 +68,7 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
   const { cpu, shards } = options;
   const reports$ = new Subject<FromReaders>();
   let drain: DrainHandle | null = null;
+  let ring = options.ring;
   let resume = NOTHING_SEEN;
   let emergencyPercent = options.emergencyPercent;
 
@@ -93,7 +94,10 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
         drain = running;
         receive((command) => {
           if (command.type === 'drain.finish') native.drainFinish(running);
-          else handOver(running, command.ring as RingHandle);
+          else {
+            ring = command.ring as RingHandle;
+            handOver(running, ring);
+          }
         });
         return () => {
           drain = null;
@@ -135,16 +139,31 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
   return {
     actor,
     reports$,
-    dump: () => ({
-      cpu,
-      state: stateText(actor.getSnapshot().value),
-      drain: drain === null ? null : native.drainStatus(drain),
-    }),
+    dump: () => {
+      const status = drain === null ? null : native.drainStatus(drain);
+      return {
+        cpu,
+        state: stateText(actor.getSnapshot().value),
+        drain: status,
+        fill: status === null ? null : fillOf(ring, status.readPos),
+      };
+    },
     setEmergency: (percent) => {
       emergencyPercent = percent;
       if (drain !== null) native.drainLimits(drain, ELEVATED_PERCENT, percent);
     },
   };
+}
+
+/** Share of the ring that is not read yet; null when the drain thread has closed it. */
+function fillOf(ring: RingHandle, readPos: bigint): number | null {
+  try {
+    const { writePos, capacity } = native.ringStatus(ring);
+    // The writer may have lapped the reader, and the two positions are not of one instant.
+    return Math.min(Math.max(Number(writePos - readPos) / capacity, 0), 1);
+  } catch {
+    return null;
+  }
 }
 
 /** The drain thread owns the ring from now on, unless it refuses it. */

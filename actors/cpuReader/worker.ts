@@ -40,6 +40,11 @@ const feed = new InspectionFeed('readers', (message) => daemon.send({ type: 'ins
 
 let readers: readonly CpuReader[] = [];
 
+function end(): void {
+  for (const writer of writers.values()) writer.close();
+  daemon.close();
+}
+
 function start(): void {
   readers = data.cpus.map(({ cpu, ring, resume, shards }) => {
     const reader = startCpuReader({
@@ -59,8 +64,8 @@ function start(): void {
       next: (report) => daemon.send(report),
       complete: () => {
         if (--open > 0) return;
-        for (const writer of writers.values()) writer.close();
-        daemon.close();
+        // The feed tells of an actor's end after everybody else has heard of it.
+        queueMicrotask(end);
       },
     });
   }
@@ -73,6 +78,8 @@ daemon.messages$.subscribe((message) => {
       start();
       break;
     case 'stop':
+      // Stopped before it was started: nothing is open that could end.
+      if (readers.length === 0) end();
       for (const { actor } of readers) actor.send({ type: 'reader.stop' });
       break;
     case 'emergency':
@@ -83,6 +90,9 @@ daemon.messages$.subscribe((message) => {
       break;
     case 'dump':
       daemon.send({ type: 'dumped', dump: readers.map(({ dump }) => dump()) });
+      break;
+    case 'ping':
+      daemon.send({ type: 'pong' });
       break;
   }
 });

@@ -29,6 +29,11 @@ export function createDaemonActor(
       bindSockets: fromPromise(() => runtime.bindSockets()),
       startActors: fromPromise(() => runtime.startActors()),
       announceReady: fromPromise(() => runtime.announceReady()),
+      closePath: fromPromise(() => runtime.closePath()),
+      reopenStores: fromPromise(() => runtime.openStores()),
+      resolveAgain: fromPromise(() => runtime.resolveBoot()),
+      reattachKmes: fromPromise(() => runtime.reattachKmes()),
+      restartActors: fromPromise(() => runtime.restartActors()),
       reload: fromPromise(({ input }) => runtime.reload(input.announce)),
       stopAccepting: fromPromise(() => runtime.stopAccepting()),
       drainRings: fromPromise(() => runtime.drainRings()),
@@ -40,6 +45,8 @@ export function createDaemonActor(
     },
     actions: {
       announceStopping: (_, { reason }) => runtime.announceStopping(reason),
+      reportBreak: (_, { part, message }) =>
+        log.error(`${part}: ${message}; the event path is started again`),
       reportFailure: (_, { phase, message }) => log.error(`${phase}: ${message}`),
     },
   });
@@ -62,7 +69,8 @@ export function createDaemonActor(
     complete: () => clearTimeout(overdue),
     error: () => clearTimeout(overdue),
   });
-  runtime.onThreadFailed = (thread, message) => actor.send({ type: 'thread.failed', thread, message });
+  runtime.onPathFailed = (part, message, excluded = false) =>
+    actor.send({ type: 'path.failed', part, message, atMs: performance.now(), excluded });
   runtime.onConfigurationChanged = () => actor.send({ type: 'configuration.changed' });
   return actor;
 }
@@ -81,14 +89,21 @@ function abortNow(): void {
 export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
   const runtime = new DaemonRuntime(options);
   const actor = createDaemonActor(runtime, options.log);
+  let dumping = false;
   const signals = {
     SIGTERM: () => actor.send({ type: 'stop.requested', reason: 'SIGTERM' }),
     SIGINT: () => actor.send({ type: 'stop.requested', reason: 'SIGINT' }),
     SIGQUIT: () => {
-      const stop = () => actor.send({ type: 'stop.requested', reason: 'SIGQUIT' });
+      // Whoever asks while a dump is made gets that one.
+      if (dumping) return;
+      dumping = true;
+      const stop = () => {
+        dumping = false;
+        actor.send({ type: 'stop.requested', reason: 'SIGQUIT' });
+      };
       runtime
         .dump()
-        .then((text) => process.stderr.write(`${text}\n`))
+        .then((text) => process.stderr.write(text))
         .then(stop, stop);
     },
     SIGHUP: () => actor.send({ type: 'reload.requested' }),
@@ -103,6 +118,10 @@ export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
   try {
     return await done;
   } finally {
-    for (const [signal, handler] of Object.entries(signals)) process.off(signal, handler);
+    for (const [signal, handler] of Object.entries(signals)) {
+      // Until the process is gone a signal must not kill it: its exit code is settled (LIFE-231).
+      process.on(signal, () => undefined);
+      process.off(signal, handler);
+    }
   }
 }

@@ -5,17 +5,20 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { CommitFailure, WriterLimits } from '../../machines/shardWriter.js';
 import type { KmesSource } from '../../src/host/kmes.js';
-import { type ChannelHandle, native, type RingInfo } from '../../src/native/addon.js';
+import { native, type RingInfo } from '../../src/native/addon.js';
 import { assignShards } from '../../src/stores/assignment.js';
 import type { ShardPlan } from '../../src/stores/eventStore.js';
 import { type BootResolution, NOTHING_SEEN } from '../../src/stores/resume.js';
-import { type SyntheticEvent, storageErrorEvent } from '../../src/stores/synthetic.js';
+import type { SyntheticEvent } from '../../src/stores/synthetic.js';
 import type { CpuReadersThreadData } from '../cpuReader/worker.js';
-import type { FromReaders, FromWriter, ReaderDump, ToReaders, ToWriter, WriterDump } from '../messages.js';
-import { filter, firstValueFrom, type Observable, Subject, take } from '../rx.js';
+import type { FromReaders, FromWriter, ToReaders, ToWriter } from '../messages.js';
+import { type Observable, Subject } from '../rx.js';
 import { openChannel } from '../shardWriter/shardWriter.js';
 import type { ShardWriterThreadData } from '../shardWriter/worker.js';
 import { type ActorThread, startThread } from '../thread.js';
+import { heard, withinMs } from '../threadTalk.js';
+import { lowestHealthy, oweStorageError, PathWriter, placeStorageErrors } from './pathWriter.js';
+import type { PathSurvey, WriterSurvey } from './survey.js';
 
 export interface EventPipelineOptions {
   /** Writable shards, ascending, not empty. */
@@ -42,7 +45,19 @@ export type PipelineReport =
       readonly commitMs: number;
     }
   | { readonly type: 'commitFailed'; readonly shard: number; readonly failure: CommitFailure }
-  | { readonly type: 'readOnly'; readonly shard: number }
+  | {
+      readonly type: 'checkpointFailed';
+      readonly shard: number;
+      readonly code: string;
+      readonly message: string;
+    }
+  /** The shard must not be written any more; nothing else of the pipeline is touched. */
+  | {
+      readonly type: 'readOnly';
+      readonly shard: number;
+      readonly file: string;
+      readonly failure: CommitFailure;
+    }
   | {
       readonly type: 'loss';
       readonly cpu: number;
@@ -52,26 +67,15 @@ export type PipelineReport =
   | { readonly type: 'threadFailed'; readonly thread: string; readonly message: string }
   | { readonly type: 'inspection'; readonly message: unknown };
 
-interface Writer {
-  readonly shard: number;
-  readonly channel: ChannelHandle;
-  readonly thread: ActorThread<FromWriter, ToWriter>;
-  /** Synthetic rows handed over so far, and how many of them are stored; they are stored in order. */
-  handedOver: number;
-  stored: number;
-  /** A commit failed and none has succeeded since. */
-  failing: boolean;
-  readOnly: boolean;
-  /** Its thread is over: it takes nothing any more. */
-  ended: boolean;
-  /** Its storage error waits for a shard that may hold it (FAIL-11, FAIL-17). */
-  pendingError: SyntheticEvent | null;
-}
+/** Lost ranges shown for a writer that does not answer. */
+const SHOWN_RANGES = 20;
 
 export class EventPipeline {
   readonly #options: EventPipelineOptions;
   readonly #reports$ = new Subject<PipelineReport>();
-  readonly #writers: Writer[] = [];
+  readonly #writers: PathWriter[] = [];
+  /** Dumps that have been asked for and not given. */
+  readonly #asking = new Map<object, Promise<unknown>>();
   #readers: ActorThread<FromReaders, ToReaders> | null = null;
   /** While the threads start, `start` itself reports what ends one of them. */
   #started = false;
@@ -118,7 +122,7 @@ export class EventPipeline {
     this.#supervise(readers);
     readers.messages$.subscribe((message) => this.#fromReaders(message));
     await writersReady;
-    const reading = this.#heard(readers, (m) => m.type === 'ready');
+    const reading = heard(readers, (m) => m.type === 'ready');
     readers.send({ type: 'start' });
     await reading;
     this.#started = true;
@@ -127,16 +131,17 @@ export class EventPipeline {
 
   /** Stores a daemon-wide synthetic row in the lowest healthy shard (ING-71, FAIL-17) and waits for the commit. */
   async store(event: SyntheticEvent): Promise<void> {
-    const writer = this.#healthy(null) ?? this.#writers[0];
+    const writer = lowestHealthy(this.#writers) ?? this.#writers[0];
     if (writer === undefined) return;
-    const position = handOver(writer, event);
-    await this.#heard(writer.thread, (m) => m.type === 'committed' && writer.stored >= position);
+    // The caller tries again with the next path where this one ends before the commit.
+    const position = writer.handOver(event, true);
+    await heard(writer.thread, (m) => m.type === 'committed' && writer.stored >= position);
   }
 
   /** Queues a daemon-wide synthetic row without waiting. */
   queue(event: SyntheticEvent): void {
-    const writer = this.#healthy(null) ?? this.#writers[0];
-    if (writer !== undefined) handOver(writer, event);
+    const writer = lowestHealthy(this.#writers) ?? this.#writers[0];
+    if (writer !== undefined) writer.handOver(event);
   }
 
   setLimits(limits: WriterLimits): void {
@@ -152,16 +157,55 @@ export class EventPipeline {
     this.#readers?.send({ type: 'inspect', on });
   }
 
-  /** Every reader and writer, one line each, for the diagnostic dump. A thread busy for long is left out. */
-  async describe(waitMs: number): Promise<string[]> {
+  /** How every reader and writer is, as far as their threads say it in time. */
+  async survey(waitMs: number): Promise<PathSurvey> {
     const readers = this.#readers;
     const read = readers === null ? null : this.#asked(readers, waitMs);
-    const written = this.#writers.map(({ thread }) => this.#asked(thread, waitMs));
-    const readerLines = (await read)?.dump.map(readerLine) ?? ['  readers: no answer'];
-    const writerLines = this.#writers.map(async (writer, i) =>
-      writerLine(writer, (await written[i])?.dump ?? null),
-    );
-    return [...readerLines, ...(await Promise.all(writerLines))];
+    const written = this.#writers.map(async (writer): Promise<WriterSurvey> => {
+      const answer = await this.#asked(writer.thread, waitMs);
+      return {
+        shard: writer.shard,
+        health: writer.health,
+        failure: writer.failure,
+        channel: quietly(() => native.channelStatus(writer.channel)),
+        owesStorageError: writer.pendingError !== null,
+        owed: answer?.dump.owed ?? writer.lost.length,
+        owedRanges: answer?.dump.owedRanges ?? writer.lost.slice(0, SHOWN_RANGES),
+        dump: answer?.dump ?? null,
+      };
+    });
+    return { readers: (await read)?.dump ?? null, writers: await Promise.all(written) };
+  }
+
+  /** True when every thread of the path answers in time (HOST-22). */
+  async answers(waitMs: number): Promise<boolean> {
+    const threads = [
+      ...(this.#readers === null ? [] : [this.#readers]),
+      ...this.#writers.map((w) => w.thread),
+    ];
+    const answers = threads.map(async (thread) => {
+      const pong = heard<{ readonly type: string }>(thread, (m) => m.type === 'pong');
+      pong.catch(() => undefined);
+      thread.send({ type: 'ping' });
+      return withinMs(pong, waitMs).catch(() => false);
+    });
+    return (await Promise.all(answers)).every(Boolean);
+  }
+
+  /**
+   * Ends the path so that another can take its place: readers stop where they are, for what they have
+   * not handed over is still in the rings; writers that can commit do.
+   *
+   * @returns synthetic rows that no shard has stored; they belong to whatever comes next (FAIL-11, LIFE-142)
+   */
+  async abandon(deadlineMs: number): Promise<SyntheticEvent[]> {
+    this.#stopping = true;
+    await this.#readers?.terminate();
+    // Whoever cannot commit is why the path is abandoned; the resume points say what is missing.
+    await this.commitAll(deadlineMs).catch(() => undefined);
+    await this.closeStores(deadlineMs);
+    await this.release();
+    return this.#writers.flatMap(({ owed }) => owed);
   }
 
   /** Shutdown step 3: a last drain cycle on every ring; past the deadline the rest stays in the rings. */
@@ -187,7 +231,7 @@ export class EventPipeline {
     await Promise.all(
       this.#writers.map(async ({ shard, thread }) => {
         try {
-          const drained = this.#heard(thread, (m) => m.type === 'drained' || m.type === 'closed');
+          const drained = heard(thread, (m) => m.type === 'drained' || m.type === 'closed');
           thread.send({ type: 'stop' });
           if (!(await withinMs(drained, deadlineMs))) {
             problems.push(`shard ${shard} did not commit within ${deadlineMs} ms`);
@@ -208,13 +252,13 @@ export class EventPipeline {
 
   /** Shutdown step 6: the record goes to shard 0, else to the lowest shard that can take it (LIFE-206). */
   async recordShutdown(event: SyntheticEvent, deadlineMs: number): Promise<void> {
-    const writer = this.#healthy(null);
+    const writer = lowestHealthy(this.#writers);
     if (writer === null) return;
-    const position = handOver(writer, event);
+    const position = writer.handOver(event);
     // `drained` alone says nothing: it may be the late answer to the stop.
-    const over = this.#heard(
+    const over = heard(
       writer.thread,
-      (m) => writer.stored >= position || (m.type === 'drained' && writer.failing),
+      (m) => writer.stored >= position || (m.type === 'drained' && writer.failure !== null),
     );
     if (!(await withinMs(over, deadlineMs)))
       throw new Error(`shard ${writer.shard} did not store it in time`);
@@ -226,7 +270,7 @@ export class EventPipeline {
     await Promise.all(
       this.#writers.map(async ({ thread }) => {
         thread.send({ type: 'close' });
-        if (!(await withinMs(thread.ended, deadlineMs))) await thread.terminate();
+        if (!(await withinMs(thread.ended, deadlineMs))) await this.#terminate(thread);
       }),
     );
   }
@@ -235,7 +279,7 @@ export class EventPipeline {
   async release(): Promise<void> {
     this.#stopping = true;
     await this.#readers?.terminate();
-    await Promise.all(this.#writers.map(({ thread }) => thread.terminate()));
+    await Promise.all(this.#writers.map(({ thread }) => this.#terminate(thread)));
     for (const { channel } of this.#writers) quietly(() => native.channelClose(channel));
     // A ring that a drain thread owned is closed by it; only those that never got one are left.
     for (const { ring } of this.#options.rings) quietly(() => native.ringClose(ring));
@@ -255,37 +299,23 @@ export class EventPipeline {
     const data: ShardWriterThreadData = { shard, file, bootId, channel, limits, unordered, readers: port2 };
     const entry = new URL('../shardWriter/worker.js', import.meta.url);
     const thread = startThread<FromWriter, ToWriter>(`writer-${shard}`, entry, { ...data }, [port2]);
-    const writer: Writer = {
-      shard,
-      channel,
-      thread,
-      handedOver: 0,
-      stored: 0,
-      failing: false,
-      readOnly: false,
-      ended: false,
-      pendingError: null,
-    };
+    const writer = new PathWriter(shard, file, channel, thread);
     this.#writers.push(writer);
     this.#supervise(thread);
-    void thread.ended.then(() => {
-      writer.ended = true;
-    });
     thread.messages$.subscribe((message) => this.#fromWriter(writer, message));
     return port1;
   }
 
-  async #opened({ thread }: Writer): Promise<void> {
-    const answer = await this.#heard(thread, (m) => m.type === 'ready' || m.type === 'failed');
+  async #opened({ thread }: PathWriter): Promise<void> {
+    const answer = await heard(thread, (m) => m.type === 'ready' || m.type === 'failed');
     if (answer.type === 'failed') throw new Error(answer.failure.message);
   }
 
-  #fromWriter(writer: Writer, message: FromWriter): void {
+  #fromWriter(writer: PathWriter, message: FromWriter): void {
     const { shard } = writer;
     switch (message.type) {
       case 'committed':
-        writer.failing = false;
-        writer.stored += message.synthetic;
+        writer.committed(message.synthetic);
         this.#reports$.next({
           type: 'commit',
           shard,
@@ -293,26 +323,29 @@ export class EventPipeline {
           events: message.events,
           commitMs: message.commitMs,
         });
-        this.#placePendingErrors();
+        if (message.checkpointFailure !== null) this.#checkpointFailed(writer, message.checkpointFailure);
+        placeStorageErrors(this.#writers);
         break;
       case 'failed':
-        writer.failing = true;
+        writer.failed(message.failure);
         this.#reports$.next({ type: 'commitFailed', shard, failure: message.failure });
-        writer.pendingError ??= storageErrorEvent(native.realtimeNs(), {
-          store: 'event',
-          shard,
-          error: `${message.failure.code}: ${message.failure.message}`,
-        });
-        this.#placePendingErrors();
+        oweStorageError(this.#writers, writer, message.failure);
         break;
       case 'readOnly':
         writer.readOnly = true;
-        this.#reports$.next({ type: 'readOnly', shard });
+        if (writer.failure !== null)
+          this.#reports$.next({ type: 'readOnly', shard, file: writer.file, failure: writer.failure });
         break;
       case 'inspection':
         this.#reports$.next({ type: 'inspection', message: message.message });
         break;
     }
+  }
+
+  /** The batch is stored; what failed is moving the WAL into the database. Told once per episode. */
+  #checkpointFailed(writer: PathWriter, failure: Pick<CommitFailure, 'code' | 'message'>): void {
+    this.#reports$.next({ type: 'checkpointFailed', shard: writer.shard, ...failure });
+    oweStorageError(this.#writers, writer, failure);
   }
 
   #fromReaders(message: FromReaders): void {
@@ -335,32 +368,33 @@ export class EventPipeline {
     }
   }
 
-  /** A storage error goes to another shard, or to its own once that has recovered (ING-72, FAIL-17). */
-  #placePendingErrors(): void {
-    for (const writer of this.#writers) {
-      if (writer.pendingError === null) continue;
-      const target = this.#healthy(writer) ?? (isHealthy(writer) ? writer : null);
-      if (target === null) continue;
-      handOver(target, writer.pendingError);
-      writer.pendingError = null;
-    }
+  /**
+   * Ends a writer's thread, but not inside SQLite: better-sqlite3 aborts the process when a call fails
+   * in a thread that is being terminated. Whoever cannot wait for a hanging disk has the stop bound.
+   */
+  async #terminate(thread: PathWriter['thread']): Promise<void> {
+    const pong = heard(thread, (m) => m.type === 'pong').catch(() => undefined);
+    thread.send({ type: 'ping' });
+    await pong;
+    await thread.terminate();
   }
 
-  /** The thread's dump, or null when it does not answer in time. */
+  /** The thread's dump, or null when it does not answer in time. A thread that hangs is asked once. */
   async #asked<In extends { readonly type: string }>(
     thread: ActorThread<In, { readonly type: 'dump' }>,
     waitMs: number,
   ): Promise<Extract<In, { type: 'dumped' }> | null> {
-    const answer = this.#heard(thread, (m) => m.type === 'dumped');
-    answer.catch(() => undefined);
-    thread.send({ type: 'dump' });
+    let answer = this.#asking.get(thread) as Promise<In> | undefined;
+    if (answer === undefined) {
+      answer = heard(thread, (m) => m.type === 'dumped');
+      const answered = () => this.#asking.delete(thread);
+      answer.then(answered, answered);
+      this.#asking.set(thread, answer);
+      thread.send({ type: 'dump' });
+    }
     return (await withinMs(answer, waitMs).catch(() => false))
       ? ((await answer) as Extract<In, { type: 'dumped' }>)
       : null;
-  }
-
-  #healthy(except: Writer | null): Writer | null {
-    return this.#writers.find((writer) => writer !== except && isHealthy(writer)) ?? null;
   }
 
   #supervise(thread: ActorThread<unknown, unknown>): void {
@@ -373,70 +407,6 @@ export class EventPipeline {
       }
       this.#reports$.next({ type: 'threadFailed', thread: thread.name, message });
     });
-  }
-
-  /** The thread's next message of this kind; rejects when the thread ends first. */
-  async #heard<In>(thread: ActorThread<In, unknown>, wanted: (message: In) => boolean): Promise<In> {
-    const message = firstValueFrom(thread.messages$.pipe(filter(wanted), take(1)));
-    const end = thread.ended.then((error) => {
-      throw error ?? new Error(`thread ${thread.name} ended`);
-    });
-    // The stream of an ended thread completes; why it ended is what the caller wants to know.
-    return Promise.race([message.catch(() => end), end]);
-  }
-}
-
-function isHealthy({ failing, readOnly, ended }: Writer): boolean {
-  return !failing && !readOnly && !ended;
-}
-
-/** Sends a synthetic row to a writer; returns its place among all that this writer got. */
-function handOver(writer: Writer, event: SyntheticEvent): number {
-  writer.thread.send({ type: 'synthetic', event });
-  return ++writer.handedOver;
-}
-
-function readerLine({ cpu, state, drain }: ReaderDump): string {
-  if (drain === null) return `  reader ${cpu}: ${state}`;
-  const { lastSequence, events, gaps, lost, peakFill } = drain;
-  return `  reader ${cpu}: ${state}, last sequence ${lastSequence}, ${events} events, ${gaps} gaps, ${lost} lost, peak fill ${peakFill.toFixed(3)}`;
-}
-
-function writerLine(
-  { shard, channel, failing, readOnly, pendingError }: Writer,
-  dump: WriterDump | null,
-): string {
-  const credit = quietly(() => native.channelStatus(channel));
-  const parts = [
-    dump?.state ?? 'no answer',
-    readOnly ? 'read-only' : failing ? 'failing' : 'good',
-    credit === null
-      ? 'channel closed'
-      : `${credit.rows}/${credit.maxRows} rows waiting, ${credit.blocked} readers blocked`,
-  ];
-  if (dump !== null) {
-    const ranges = dump.owedRanges.map(({ cpu, first, last }) => ` cpu ${cpu} ${first}-${last}`);
-    const last = [...dump.lastSequences].map(([cpu, sequence]) => ` cpu ${cpu} ${sequence}`);
-    parts.push(
-      `${dump.rows} rows in ${dump.commits} commits, ${dump.failures} failed in a row`,
-      `stored up to${last.join() || ' nothing'}`,
-      `${dump.owed} lost ranges to record${ranges.join()}`,
-    );
-  }
-  if (pendingError !== null) parts.push('a storage error waits to be recorded');
-  return `  writer ${shard}: ${parts.join(', ')}`;
-}
-
-/** True when the promise settled in time. */
-async function withinMs(promise: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  try {
-    return await Promise.race([promise.then(() => true), timeout]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

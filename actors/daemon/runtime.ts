@@ -16,11 +16,16 @@ import { native, type RingInfo } from '../../src/native/addon.js';
 import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
 import type { Settings, SettingValue } from '../../src/registry/settings.js';
 import { type EventStorePlan, openEventStore } from '../../src/stores/eventStore.js';
+import { exclude, setStrayWalAside } from '../../src/stores/exclusion.js';
+import { describeLostRanges } from '../../src/stores/lostRanges.js';
 import { type BootResolution, NOTHING_SEEN, resolveBoot } from '../../src/stores/resume.js';
+import { SHARD_GONE, SHARD_WAL_GONE } from '../../src/stores/shardFileGuard.js';
 import { shardCount } from '../../src/stores/shardFiles.js';
+import { errorText } from '../../src/stores/storeError.js';
 import { lockEventStore } from '../../src/stores/storeLock.js';
 import {
   configChangeEvent,
+  type SyntheticEvent,
   shutdownEvent,
   startupEvent,
   storageErrorEvent,
@@ -29,8 +34,14 @@ import { InspectionFeed, type InspectionMessage } from '../inspector/feed.js';
 import { InspectorServer } from '../inspector/server.js';
 import { type QueryLimits, QueryService } from '../query/service.js';
 import type { Subscription } from '../rx.js';
+import { stateText } from '../stateText.js';
 import { Configuration, DEFAULT_SERVICE } from './configuration.js';
+import { dumpText } from './dump.js';
 import { EventPipeline, type PipelineReport } from './eventPipeline.js';
+import { HealthMetrics } from './healthMetrics.js';
+import { Heartbeat } from './heartbeat.js';
+import { RecordPaths } from './recordPaths.js';
+import { type DaemonSurvey, figuresOf } from './survey.js';
 
 export interface DaemonOptions {
   readonly registryFile: string;
@@ -44,33 +55,51 @@ const DRAIN_SHARE = 0.3;
 const COMMIT_SHARE = 0.25;
 const RECORD_SHARE = 0.1;
 const CLOSE_SHARE = 0.1;
+/** Of each of the two waits of a recovery: for commits, for closing. */
+const RECOVERY_SHARE = 0.2;
 
 /** ms a thread has to answer for the diagnostic dump: longer than a large commit, far below the stop bound. */
 const DUMP_WAIT_MS = 500;
+/** The same for the debug socket, whose readers wait for it when they come. */
+const FIGURES_WAIT_MS = 250;
 
 export class DaemonRuntime {
   readonly #options: DaemonOptions;
   readonly #log: ProcessLog;
   readonly #notifier: Notifier;
   readonly #environment = { ...process.env };
-  readonly #feed = new InspectionFeed('main', (message) => this.#inspect(message));
+  readonly #feed = new InspectionFeed('main', (message) => this.#inspector?.publish(message));
   readonly #subscriptions: Subscription[] = [];
   #configuration: Configuration | null = null;
   #kmes: KmesSource;
   #bootId: BootId | null = null;
+  /** Mapped, and not yet in a pipeline's hands. */
   #rings: RingInfo[] = [];
+  #cpus = 0;
   #stores: EventStorePlan | null = null;
   #unlockStore: (() => void) | null = null;
   #boot: BootResolution | null = null;
   #queries: QueryService | null = null;
   #inspector: InspectorServer | null = null;
   #pipeline: EventPipeline | null = null;
-  #watchdog: NodeJS.Timeout | null = null;
+  #records: RecordPaths | null = null;
+  readonly #health = new HealthMetrics();
+  readonly #heartbeat: Heartbeat;
   readonly #lastSequences = new Map<number, bigint>();
-  #daemonSession = '';
+  /** The daemon's own actor. */
+  #actor: AnyActorRef | null = null;
   #stopping = false;
-  /** What the daemon tells its machine about: the threads' ends and registry changes. */
-  onThreadFailed: (thread: string, message: string) => void = () => undefined;
+  /** Synthetic rows that wait for the next pipeline. */
+  readonly #owedRecords: SyntheticEvent[] = [];
+  /** Shards whose exclusion is on record since this start (FAIL-11, FAIL-16). */
+  readonly #reportedShards = new Set<string>();
+  /** Shard files that were taken away under their writer. */
+  readonly #gone: string[] = [];
+  #startupStored = false;
+  #inspecting = false;
+  #recoveries = 0;
+  /** What the daemon tells its machine about: what breaks the event path, and registry changes. */
+  onPathFailed: (part: string, message: string, excluded?: boolean) => void = () => undefined;
   onConfigurationChanged: () => void = () => undefined;
 
   constructor(options: DaemonOptions) {
@@ -78,19 +107,18 @@ export class DaemonRuntime {
     this.#log = options.log;
     this.#kmes = { kind: 'embedded', directory: options.kmesDirectory };
     this.#notifier = Notifier.fromEnvironment(process.env, native.sendDatagram, options.log);
+    this.#heartbeat = new Heartbeat({
+      answers: (waitMs) => this.#answers(waitMs),
+      ping: () => this.#notifier.watchdog(),
+      report: () => this.#reportHealth(),
+      onReportFailed: (error) => this.#log.warn(`health metrics cannot be measured: ${errorText(error)}`),
+    });
   }
 
   /** Shows the daemon's own actor on the debug socket; every other actor appears below it. */
   watch(actor: AnyActorRef): void {
-    this.#daemonSession = this.#feed.session(actor);
+    this.#actor = actor;
     this.#feed.watch(actor);
-  }
-
-  #inspect(message: InspectionMessage): void {
-    if (this.#inspector === null) return;
-    const isOrphan = message.type === '@xstate.actor' && message.parentId === undefined;
-    const adopted = isOrphan && message.sessionId !== this.#daemonSession;
-    this.#inspector.publish(adopted ? { ...message, parentId: this.#daemonSession } : message);
   }
 
   /** How long the whole shutdown may take, ms: one second less than peinit waits (LIFE-210, HOST-18). */
@@ -119,17 +147,37 @@ export class DaemonRuntime {
     this.#subscriptions.push(this.#configuration.changed$.subscribe(() => this.onConfigurationChanged()));
     this.#bootId = readBootId(this.#environment);
     checkKmesSource(this.#kmes, this.#bootId.guid);
-    this.#rings = attachAllRings(this.#kmes);
+    this.#attachRings();
   }
 
   /** Phase 2 (LIFE-104). */
   async openStores(): Promise<void> {
     const { EventStorePath, StorageShards } = this.#settings;
+    this.#unlockStore?.();
+    this.#unlockStore = null;
     this.#unlockStore = lockEventStore(EventStorePath);
-    this.#stores = openEventStore(EventStorePath, shardCount(StorageShards, this.#rings.length));
+    this.#stores = openEventStore(EventStorePath, shardCount(StorageShards, this.#cpus));
     for (const { shard, error } of this.#stores.excluded) {
       this.#log.error(`shard ${shard} is not written: ${error.message}; it stays readable for queries`);
     }
+    // A recovery of the event path comes through here again, and the other stores are none of its business.
+    this.#records ??= this.#openRecords();
+  }
+
+  #openRecords(): RecordPaths {
+    const records = new RecordPaths({
+      settings: this.#settings,
+      bootId: this.#identity.guid,
+      log: this.#log,
+      onStorageError: (event) => {
+        if (this.#pipeline === null) this.#owedRecords.push(event);
+        else this.#pipeline.queue(event);
+      },
+      onCommit: (store, rows, ms) => this.#health.committed(store, null, rows, ms),
+      onInspection: (message) => this.#inspector?.publish(message as InspectionMessage),
+    });
+    records.openStores();
+    return records;
   }
 
   /** Phase 3 (LIFE-108..111). */
@@ -147,9 +195,9 @@ export class DaemonRuntime {
   /** Phase 4 (LIFE-112..114): the rings are mapped since phase 1; here each learns where it goes on. */
   async attachKmes(): Promise<void> {
     const stores = present(this.#stores, 'stores');
-    this.#pipeline = new EventPipeline({
+    const pipeline = new EventPipeline({
       shards: stores.shards,
-      shardCount: shardCount(this.#settings.StorageShards, this.#rings.length),
+      shardCount: shardCount(this.#settings.StorageShards, this.#cpus),
       kmes: this.#kmes,
       rings: this.#rings,
       resume: present(this.#boot, 'boot'),
@@ -157,7 +205,14 @@ export class DaemonRuntime {
       limits: writerLimits(this.#settings),
       emergencyPercent: this.#settings.EmergencySheddingBufferPercent,
     });
-    this.#subscriptions.push(this.#pipeline.reports$.subscribe((report) => this.#reported(report)));
+    this.#pipeline = pipeline;
+    this.#rings = [];
+    pipeline.reports$.subscribe((report) => {
+      // What an abandoned path still says concerns nobody but who looks on.
+      if (this.#pipeline === pipeline || report.type === 'inspection') this.#reported(report);
+      // A second damaged shard that shows while the path is being closed must not be opened again either.
+      else if (report.type === 'readOnly') this.#excluded(report);
+    });
   }
 
   /** Phase 5 (LIFE-115). */
@@ -167,6 +222,8 @@ export class DaemonRuntime {
     this.#queries = await QueryService.start({
       socketPath: settings.QuerySocketPath,
       eventStorePath: settings.EventStorePath,
+      logStorePath: settings.LogStorePath,
+      metricStorePath: settings.MetricStorePath,
       limits: queryLimits(settings),
       logger: {
         info: (details, text) => this.#log.info(text, { ...details }),
@@ -176,24 +233,33 @@ export class DaemonRuntime {
       adminGids,
       onInspect: { next: this.#feed.discover },
     });
+    this.#records?.bind();
     if (settings.DebugSocketPath !== null) {
       this.#inspector = await InspectorServer.listen({
         path: settings.DebugSocketPath,
         log: this.#log,
         adminGids,
+        root: this.#feed.session(present(this.#actor, 'actor')),
         enable: (on) => {
+          this.#inspecting = on;
           this.#feed.enable(on);
           this.#pipeline?.inspect(on);
+          this.#records?.inspect(on);
         },
+        figures: async () => figuresOf(await this.#survey(FIGURES_WAIT_MS)),
       });
     }
   }
 
-  /** Phase 6 (LIFE-119, LIFE-120). */
+  /** Phase 6 (LIFE-119..122). */
   async startActors(): Promise<void> {
     const pipeline = present(this.#pipeline, 'pipeline');
-    await pipeline.start();
+    await Promise.all([pipeline.start(), this.#records?.start()]);
+    if (this.#inspecting) pipeline.inspect(true);
+    for (const record of this.#owedRecords.splice(0)) pipeline.queue(record);
     for (const { shard, error } of present(this.#stores, 'stores').excluded) {
+      if (this.#reportedShards.has(error.file)) continue;
+      this.#reportedShards.add(error.file);
       pipeline.queue(
         storageErrorEvent(native.realtimeNs(), {
           store: 'event',
@@ -208,22 +274,30 @@ export class DaemonRuntime {
   async announceReady(): Promise<void> {
     const { restart, cpus } = present(this.#boot, 'boot');
     const stores = present(this.#stores, 'stores');
-    await present(this.#pipeline, 'pipeline').store(
-      startupEvent(native.realtimeNs(), {
-        bootId: formatPlainGuid(this.#identity.guid),
-        restart,
-        shardCount: stores.shards.length,
-        cpuCount: this.#rings.length,
-        resumePoints: new Map(this.#rings.map(({ cpu }) => [cpu, (cpus.get(cpu) ?? NOTHING_SEEN).sequence])),
-      }),
-    );
-    // The record may have been stored by the final commit of a stop that did not wait for this phase.
-    if (this.#stopping) return;
+    const pipeline = present(this.#pipeline, 'pipeline');
+    if (!this.#startupStored) {
+      await pipeline.store(
+        startupEvent(native.realtimeNs(), {
+          bootId: formatPlainGuid(this.#identity.guid),
+          restart,
+          shardCount: stores.shards.length,
+          cpuCount: this.#cpus,
+          resumePoints: new Map(
+            Array.from({ length: this.#cpus }, (_, cpu) => [cpu, (cpus.get(cpu) ?? NOTHING_SEEN).sequence]),
+          ),
+        }),
+      );
+      this.#startupStored = true;
+    }
+    // The last commit of a stop or of a recovery that did not wait for this phase may have stored the record.
+    if (this.#stopping || this.#pipeline !== pipeline) return;
     this.#notifier.ready('storing events');
     this.#queries?.accept();
-    this.#startWatchdog();
+    const { watchdogTimeoutSeconds } = this.#configuration?.service ?? DEFAULT_SERVICE;
+    this.#heartbeat.startPings(watchdogPingMs(this.#environment, process.pid, watchdogTimeoutSeconds));
+    this.#heartbeat.startReports(this.#settings.HealthMetricIntervalSeconds);
     this.#log.info('ready', {
-      rings: this.#rings.length,
+      rings: this.#cpus,
       shards: stores.shards.length,
       events: this.#settings.EventStorePath,
       query: this.#settings.QuerySocketPath,
@@ -240,16 +314,51 @@ export class DaemonRuntime {
       this.#pipeline?.setLimits(writerLimits(settings));
       this.#pipeline?.setEmergency(settings.EmergencySheddingBufferPercent);
       this.#queries?.updateLimits(queryLimits(settings));
+      this.#records?.setLimits(settings);
+      if (applied.some(({ key }) => key === 'HealthMetricIntervalSeconds')) {
+        this.#heartbeat.startReports(settings.HealthMetricIntervalSeconds);
+      }
     }
     // Groups are resolved anew with every reload: the group file may have changed (HOST-67).
-    this.#queries?.updateAdminGroups(await resolveAdminGroups(settings.AdminGroups, this.#log));
+    const adminGids = await resolveAdminGroups(settings.AdminGroups, this.#log);
+    this.#queries?.updateAdminGroups(adminGids);
+    this.#inspector?.updateAdminGroups(adminGids);
     for (const { key, old, new: value } of applied) {
       this.#log.info(`${key} is now ${value}`, { was: old });
-      this.#pipeline?.queue(
-        configChangeEvent(native.realtimeNs(), { key, oldValue: recorded(old), newValue: recorded(value) }),
-      );
+      const record = { key, oldValue: recorded(old), newValue: recorded(value) };
+      const event = configChangeEvent(native.realtimeNs(), record);
+      // The path may be closed for a recovery right now.
+      if (this.#pipeline === null) this.#owedRecords.push(event);
+      else this.#pipeline.queue(event);
     }
     if (announce && !this.#stopping) this.#notifier.ready();
+  }
+
+  // Recovery of the event path (FAIL-15..20): what a restart would do, in this process.
+
+  /** Ends the threads and closes the shards; queries, sockets and configuration stay. */
+  async closePath(): Promise<void> {
+    const pipeline = this.#pipeline;
+    this.#pipeline = null;
+    if (pipeline !== null)
+      this.#owedRecords.push(...(await pipeline.abandon(this.stopBoundMs * RECOVERY_SHARE)));
+    this.#inspector?.pathEnded();
+    for (const file of this.#gone.splice(0)) {
+      for (const aside of setStrayWalAside(file))
+        this.#log.warn(`${aside}: left over from a shard that is gone`);
+    }
+  }
+
+  /** The rings are mapped anew: the drain threads closed theirs. */
+  async reattachKmes(): Promise<void> {
+    this.#attachRings();
+    await this.attachKmes();
+  }
+
+  async restartActors(): Promise<void> {
+    await this.startActors();
+    this.#recoveries++;
+    this.#log.info('the event path works again', { shards: this.#stores?.shards.length });
   }
 
   // Shutdown
@@ -258,11 +367,12 @@ export class DaemonRuntime {
     this.#stopping = true;
     this.#log.info(`stopping: ${reason}`);
     this.#notifier.stopping();
-    if (this.#watchdog !== null) clearInterval(this.#watchdog);
+    this.#heartbeat.stop();
   }
 
-  /** Step 1 (LIFE-201). */
+  /** Step 1 (LIFE-201); step 2 runs beside it and the next one (LIFE-202). */
   async stopAccepting(): Promise<void> {
+    this.#records?.finish(this.stopBoundMs * COMMIT_SHARE);
     await this.#queries?.stop();
   }
 
@@ -274,6 +384,7 @@ export class DaemonRuntime {
   /** Steps 4 and 5 (LIFE-204, LIFE-205): each commit carries its sequences along. */
   async commitAll(): Promise<void> {
     await this.#pipeline?.commitAll(this.stopBoundMs * COMMIT_SHARE, this.#lastSequences);
+    await this.#records?.committed();
   }
 
   /** Step 6 (LIFE-206). */
@@ -284,14 +395,17 @@ export class DaemonRuntime {
 
   /** Step 7 (LIFE-207). */
   async closeStores(): Promise<void> {
-    await this.#pipeline?.closeStores(this.stopBoundMs * CLOSE_SHARE);
+    const deadlineMs = this.stopBoundMs * CLOSE_SHARE;
+    await Promise.all([this.#pipeline?.closeStores(deadlineMs), this.#records?.close(deadlineMs)]);
   }
 
   /** Step 8 (LIFE-208), and everything else that is open. */
   async release(): Promise<void> {
-    await this.#pipeline?.release();
+    await Promise.all([this.#pipeline?.release(), this.#records?.release()]);
     this.#pipeline = null;
-    this.#rings = [];
+    this.#records = null;
+    // Rings that no pipeline took over.
+    for (const { ring } of this.#rings.splice(0)) native.ringClose(ring);
     for (const subscription of this.#subscriptions.splice(0)) subscription.unsubscribe();
     await this.#configuration?.close();
     await this.#inspector?.close();
@@ -302,27 +416,31 @@ export class DaemonRuntime {
 
   /** After a failed start (LIFE-132). */
   async undo(): Promise<void> {
-    if (this.#watchdog !== null) clearInterval(this.#watchdog);
+    this.#heartbeat.stop();
     await this.#queries?.stop();
-    if (this.#pipeline === null) for (const { ring } of this.#rings) native.ringClose(ring);
     await this.release();
   }
 
   /** SIGQUIT: what an engineer wants to see, as one readable block (LIFE-230). */
   async dump(): Promise<string> {
-    const queries = this.#queries?.stats();
-    return [
-      `eventd ${process.pid} boot ${this.#bootId?.text ?? 'unknown'}`,
-      ...((await this.#pipeline?.describe(DUMP_WAIT_MS)) ?? ['  no event pipeline']),
-      `  queries: ${
-        queries === undefined
-          ? 'no socket'
-          : Object.entries(queries)
-              .map(([k, v]) => `${k} ${v}`)
-              .join(', ')
-      }`,
-      `  memory: ${Math.round(process.memoryUsage().rss / 1048576)} MiB resident`,
-    ].join('\n');
+    return dumpText(await this.#survey(Math.min(DUMP_WAIT_MS, this.stopBoundMs / 4)));
+  }
+
+  async #survey(waitMs: number): Promise<DaemonSurvey> {
+    const path = (await this.#pipeline?.survey(waitMs)) ?? null;
+    const { rss, heapUsed } = process.memoryUsage();
+    return {
+      pid: process.pid,
+      bootId: this.#bootId?.text ?? null,
+      state: this.#actor === null ? 'starting' : stateText(this.#actor.getSnapshot().value),
+      upSeconds: process.uptime(),
+      recoveries: this.#recoveries,
+      path,
+      records: (await this.#records?.survey(waitMs)) ?? [],
+      queries: this.#queries?.stats() ?? null,
+      residentBytes: rss,
+      heapBytes: heapUsed,
+    };
   }
 
   #reported(report: PipelineReport): void {
@@ -331,35 +449,78 @@ export class DaemonRuntime {
         const { code, message, lost } = report.failure;
         this.#log.error(`shard ${report.shard} could not commit: ${message}`, {
           code,
-          lost: lost.slice(0, 20).map(({ cpu, first, last }) => `cpu ${cpu}: ${first}-${last}`),
+          lost: describeLostRanges(lost),
           ranges: lost.length,
         });
         break;
       }
+      case 'checkpointFailed':
+        this.#log.error(`shard ${report.shard}: ${report.message}; it is tried again`, { code: report.code });
+        break;
       case 'readOnly':
-        this.#log.error(`shard ${report.shard} is damaged and is not written any more`);
-        this.onThreadFailed(`writer-${report.shard}`, `shard ${report.shard} is damaged`);
+        this.#excluded(report);
         break;
       case 'loss':
         this.#log.warn(`cpu ${report.cpu}: ${report.what}`, report.detail);
         break;
       case 'threadFailed':
-        this.onThreadFailed(report.thread, report.message);
+        this.onPathFailed(`thread ${report.thread}`, report.message);
         break;
       case 'inspection':
-        this.#inspect(report.message as InspectionMessage);
+        this.#inspector?.publish(report.message as InspectionMessage);
         break;
       case 'commit':
+        this.#health.committed('event', report.shard, report.rows, report.commitMs);
         break;
     }
   }
 
-  #startWatchdog(): void {
-    const service = this.#configuration?.service ?? DEFAULT_SERVICE;
-    const every = watchdogPingMs(this.#environment, process.pid, service.watchdogTimeoutSeconds);
-    if (every === null) return;
-    this.#watchdog = setInterval(() => this.#notifier.watchdog(), every);
-    this.#watchdog.unref();
+  /** A shard whose damage showed at run time: nobody may write it again, not even after a restart (FAIL-13). */
+  #excluded({ shard, file, failure }: Extract<PipelineReport, { type: 'readOnly' }>): void {
+    // Its storage error is what the failed commit made already.
+    this.#reportedShards.add(file);
+    // A file that is gone has no use for a mark: the next one of that name is another.
+    const isTakenAway = failure.code === SHARD_GONE || failure.code === SHARD_WAL_GONE;
+    if (failure.code === SHARD_GONE) this.#gone.push(file);
+    if (!isTakenAway) {
+      try {
+        exclude(file, `${failure.code}: ${failure.message}`);
+      } catch (error) {
+        this.#log.error(`the exclusion of ${file} cannot be remembered: ${errorText(error)}`);
+      }
+    }
+    const message = `${failure.message}; it is not written any more`;
+    this.onPathFailed(`shard ${shard}`, message, !isTakenAway);
+  }
+
+  #attachRings(): void {
+    this.#rings = attachAllRings(this.#kmes);
+    this.#cpus = this.#rings.length;
+  }
+
+  /** A ping means that the main loop and every thread of the data paths answer (HOST-22). */
+  async #answers(waitMs: number): Promise<boolean> {
+    const [events, records] = await Promise.all([
+      this.#pipeline?.answers(waitMs) ?? true,
+      this.#records?.answers(waitMs) ?? true,
+    ]);
+    return events && records;
+  }
+
+  /** eventd's own figures go straight into the metric store. */
+  async #reportHealth(): Promise<void> {
+    const survey = await this.#survey(FIGURES_WAIT_MS);
+    const { LogStorePath, MetricStorePath } = this.#settings;
+    const shards = this.#stores?.shards.map(({ shard, file }) => ({
+      labels: { store: 'event', shard: String(shard) },
+      path: file,
+    }));
+    const samples = this.#health.datagram(native.realtimeNs(), survey, [
+      ...(shards ?? []),
+      { labels: { store: 'log' }, path: LogStorePath },
+      { labels: { store: 'metric' }, path: MetricStorePath },
+    ]);
+    this.#records?.store(samples);
   }
 
   get #settings(): Settings {

@@ -2,6 +2,7 @@
  * What the actors of one thread do, in the Stately inspection vocabulary (design of the debug socket).
  * Costs nothing until somebody listens: only then does the feed attach to the actor systems.
  */
+import { threadId } from 'node:worker_threads';
 import type { AnyActorRef, InspectionEvent, Subscription } from 'xstate';
 import { plain } from './plain.js';
 
@@ -20,20 +21,32 @@ export interface InspectionMessage {
 /** Version of the vocabulary, not of eventd. */
 const VOCABULARY_VERSION = '0.7.2';
 
+/** What machines are made of lies deeper than what they remember. */
+const DEFINITION_DEPTH = 24;
+
+/** A session may be one of thousands of its machine. */
+const definitions = new WeakMap<object, string>();
+
 export class InspectionFeed {
   readonly #roots = new Map<AnyActorRef, Subscription | null>();
+  readonly #prefix: string;
   #enabled = false;
 
   constructor(
-    /** Prefix that keeps session ids apart across threads. */
-    readonly thread: string,
+    /** Name of the thread, for the eye: several threads may bear it one after the other. */
+    thread: string,
     readonly send: (message: InspectionMessage) => void,
-  ) {}
+  ) {
+    // Session ids begin anew in every thread; thread ids are never used twice.
+    this.#prefix = threadId === 0 ? thread : `${thread}#${threadId}`;
+  }
 
   /** Shows this actor and everything in its system while somebody listens; forgets it when it is done. */
   watch(root: AnyActorRef): void {
     this.#roots.set(root, null);
-    root.subscribe({ complete: () => this.#forget(root), error: () => this.#forget(root) });
+    // Its last snapshot is inspected after its observers have heard of the end.
+    const forget = () => queueMicrotask(() => this.#forget(root));
+    root.subscribe({ complete: forget, error: forget });
     if (!this.#enabled) return;
     this.#announce(root);
     this.#attach(root);
@@ -100,7 +113,10 @@ export class InspectionFeed {
   /** The actor and, below it, its children. */
   #announce(actor: AnyActorRef): void {
     const parent = (actor as { _parent?: AnyActorRef })._parent;
-    const snapshot = actor.getSnapshot() as { children?: Record<string, AnyActorRef> };
+    // An actor that is still being made has no snapshot yet.
+    const snapshot = (actor.getSnapshot() ?? { status: 'active' }) as {
+      children?: Record<string, AnyActorRef>;
+    };
     this.send({
       ...this.#base('@xstate.actor', actor),
       name: actor.id,
@@ -108,13 +124,13 @@ export class InspectionFeed {
       definition: definitionOf(actor),
       snapshot: snapshotOf(snapshot),
     });
-    for (const child of Object.values(snapshot?.children ?? {}))
+    for (const child of Object.values(snapshot.children ?? {}))
       if (child !== undefined) this.#announce(child);
   }
 
   /** The actor's session id, unique in the process. */
   session(actor: AnyActorRef): string {
-    return `${this.thread}/${actor.sessionId}`;
+    return `${this.#prefix}/${actor.sessionId}`;
   }
 
   #base<T extends InspectionMessage['type']>(type: T, actor: AnyActorRef) {
@@ -141,15 +157,20 @@ function snapshotOf(snapshot: unknown): unknown {
     value,
     context: plain(context),
     tags: tags instanceof Set ? [...tags] : undefined,
-    children: children === undefined ? undefined : Object.keys(children as object),
+    children: plain(children),
     output: plain(output),
-    error: error instanceof Error ? error.message : plain(error),
+    error: plain(error),
   };
 }
 
 /** JSON text of a machine's config; for other logic just its name, as inspectors expect. */
 function definitionOf(actor: AnyActorRef): string {
   const config = (actor as { logic?: { config?: unknown } }).logic?.config;
-  const isMachine = typeof config === 'object' && config !== null && 'states' in config;
-  return JSON.stringify(isMachine ? plain(config) : { id: actor.id });
+  if (typeof config !== 'object' || config === null || !('states' in config))
+    return JSON.stringify({ id: actor.id });
+  const known = definitions.get(config);
+  if (known !== undefined) return known;
+  const definition = JSON.stringify(plain(config, { depth: DEFINITION_DEPTH }));
+  definitions.set(config, definition);
+  return definition;
 }

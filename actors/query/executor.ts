@@ -4,17 +4,23 @@
  */
 import type { CursorHandle, NativeAddon } from '../../src/native/addon.js';
 import { EventDatabases } from '../../src/stores/eventDatabases.js';
-import { type ReadConnection, ReadConnectionPool } from '../../src/stores/readConnection.js';
+import { logFiles } from '../../src/stores/logStore.js';
+import { metricFiles } from '../../src/stores/metricStore.js';
+import {
+  type ReadableFile,
+  type ReadConnection,
+  ReadConnectionPool,
+} from '../../src/stores/readConnection.js';
 import { errorText, sqliteCode } from '../../src/stores/storeError.js';
 import { encodeResult } from '../../src/wire/messages.js';
 import type { InterruptGuard } from './interruptGuard.js';
 import {
-  type EventRead,
   FRAME_MAX_BYTES,
   FRAME_MAX_RECORDS,
   type FromQueryWorker,
   type QueryFailure,
   type QueryWorkerData,
+  type StoreRead,
   type ToQueryWorker,
 } from './protocol.js';
 
@@ -23,7 +29,7 @@ const WARNING_INTERVAL_MS = 60_000;
 
 interface RunningQuery {
   readonly id: number;
-  readonly read: EventRead;
+  readonly read: StoreRead;
   readonly deadline: bigint;
   readonly abort: AbortController;
   connections: readonly ReadConnection[];
@@ -35,6 +41,14 @@ interface RunningQuery {
   queued: boolean;
 }
 
+/** The databases of one store, and the connections to them. */
+interface Store {
+  /** As messages name it. */
+  readonly what: string;
+  files(): ReadableFile[];
+  readonly pool: ReadConnectionPool;
+}
+
 type Native = Pick<
   NativeAddon,
   'cursorOpen' | 'cursorFetch' | 'cursorClose' | 'slotDeadline' | 'monotonicNs'
@@ -44,8 +58,7 @@ export class QueryExecutor {
   readonly #native: Native;
   readonly #guard: InterruptGuard;
   readonly #post: (message: FromQueryWorker, transfer?: readonly ArrayBuffer[]) => void;
-  readonly #databases: EventDatabases;
-  readonly #pool: ReadConnectionPool;
+  readonly #stores: Readonly<Record<StoreRead['store'], Store>>;
   readonly #idleTimer: NodeJS.Timeout;
   readonly #queries = new Map<number, RunningQuery>();
   readonly #warnedAt = new Map<string, number>();
@@ -62,22 +75,39 @@ export class QueryExecutor {
     this.#native = native;
     this.#guard = guard;
     this.#post = post;
-    this.#databases = new EventDatabases(data.eventStorePath, (name, reason) => {
+    const events = new EventDatabases(data.eventStorePath, (name, reason) => {
       this.#warn(name, 'an event database cannot be read and is left out of queries', reason);
     });
-    this.#pool = new ReadConnectionPool({
+    const skipped = (what: string) => (path: string, reason: string) =>
+      this.#warn(path, `a ${what} database cannot be read and is left out of queries`, reason);
+    this.#stores = {
+      events: { what: 'event', files: () => events.scan(), pool: this.#newPool('event', data) },
+      logs: {
+        what: 'log',
+        files: () => logFiles(data.logStorePath, skipped('log')),
+        pool: this.#newPool('log', data),
+      },
+      metrics: {
+        what: 'metric',
+        files: () => metricFiles(data.metricStorePath, skipped('metric')),
+        pool: this.#newPool('metric', data),
+      },
+    };
+    this.#idleTimer = setInterval(() => {
+      for (const { pool } of Object.values(this.#stores)) pool.closeIdle();
+    }, data.idleConnectionMs / 2);
+    this.#idleTimer.unref();
+  }
+
+  #newPool(what: string, data: QueryWorkerData): ReadConnectionPool {
+    return new ReadConnectionPool({
       maxOpen: data.maxConnections,
       idleMs: data.idleConnectionMs,
       onUnopenable: (file, error) => {
-        this.#warn(
-          file.path,
-          'an event database cannot be opened and is left out of a query',
-          errorText(error),
-        );
+        const text = `${what === 'event' ? 'an' : 'a'} ${what} database cannot be opened and is left out of a query`;
+        this.#warn(file.path, text, errorText(error));
       },
     });
-    this.#idleTimer = setInterval(() => this.#pool.closeIdle(), data.idleConnectionMs / 2);
-    this.#idleTimer.unref();
   }
 
   receive(message: Exclude<ToQueryWorker, { type: 'worker.stop' }>): void {
@@ -103,7 +133,7 @@ export class QueryExecutor {
       query.abort.abort(new Error('cancelled'));
       this.#fail(query, { kind: 'cancelled' });
     }
-    this.#pool.close();
+    for (const { pool } of Object.values(this.#stores)) pool.close();
   }
 
   async #start(message: Extract<ToQueryWorker, { type: 'query.run' }>): Promise<void> {
@@ -122,11 +152,12 @@ export class QueryExecutor {
     };
     this.#queries.set(id, query);
     try {
-      const files = this.#databases.scan();
-      this.#pool.retain(files);
-      const connections = await this.#pool.acquire(files, query.abort.signal);
+      const { files: listed, pool } = this.#stores[read.store];
+      const files = listed();
+      pool.retain(files);
+      const connections = await pool.acquire(files, query.abort.signal);
       // A cancel may have come between the grant and this line; then nobody else gives them back.
-      if (!this.#queries.has(id)) return this.#pool.release(connections);
+      if (!this.#queries.has(id)) return pool.release(connections);
       query.connections = connections;
       this.#open(query);
       query.opened = true;
@@ -146,7 +177,7 @@ export class QueryExecutor {
     const slots = query.connections.map((connection) => connection.slot);
     this.#post({ type: 'query.executing', id: query.id, slots });
     for (const slot of slots) this.#native.slotDeadline(slot, remainingMs);
-    const { sql, params, sort, skip, take, fields } = query.read;
+    const { sql, params, sort, skip, take, fields, encoded } = query.read;
     query.cursor = this.#guard.execute(query.id, () =>
       this.#native.cursorOpen({
         parts: slots.map((slot) => ({ slot, sql, params })),
@@ -154,6 +185,7 @@ export class QueryExecutor {
         skip,
         take,
         fields,
+        encoded,
       }),
     );
   }
@@ -203,7 +235,7 @@ export class QueryExecutor {
     }
   }
 
-  /** There is no event database at all: one empty result message (WIRE-7). */
+  /** There is no database at all: one empty result message (WIRE-7). */
   #sendNothing(query: RunningQuery): void {
     this.#postFrame(query.id, 0, encodeResult([]));
     this.#finish(query);
@@ -227,9 +259,13 @@ export class QueryExecutor {
       this.#fail(query, { kind: 'deadline' });
       return;
     }
-    this.#warn('read', 'a query failed while reading the event databases', errorText(error));
+    const { what } = this.#stores[query.read.store];
+    this.#warn('read', `a query failed while reading the ${what} databases`, errorText(error));
     const detail = code === null ? '' : ` (${code})`;
-    this.#fail(query, { kind: 'storage', text: `storage error: the event store could not be read${detail}` });
+    this.#fail(query, {
+      kind: 'storage',
+      text: `storage error: the ${what} store could not be read${detail}`,
+    });
   }
 
   #fail(query: RunningQuery, failure: QueryFailure): void {
@@ -244,7 +280,7 @@ export class QueryExecutor {
     if (query.cursor !== null) this.#native.cursorClose(query.cursor);
     query.cursor = null;
     for (const connection of query.connections) this.#native.slotDeadline(connection.slot, 0);
-    this.#pool.release(query.connections);
+    this.#stores[query.read.store].pool.release(query.connections);
     query.connections = [];
   }
 

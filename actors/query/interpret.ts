@@ -4,6 +4,8 @@ import { QueryError } from '../../src/query/errors.js';
 import { parseQuery } from '../../src/query/parser.js';
 import { planEvents, unsupportedReason } from '../../src/query/plan.js';
 import { translateEvents } from '../../src/query/sql.js';
+import { translateLogs } from '../../src/query/sqlLogs.js';
+import { translateMetric } from '../../src/query/sqlMetric.js';
 import type { ParsedQuery } from './session.js';
 
 /**
@@ -14,9 +16,17 @@ export function interpret(text: string): ParsedQuery {
   const query = parseQuery(text);
   return {
     plan: () => {
-      if (query.mode !== 'EVENTS')
-        throw new QueryError('V', 'unsupported', unsupportedReason(query) ?? query.mode);
-      return translateEvents(planEvents(query, native.realtimeNs()));
+      const now = native.realtimeNs();
+      switch (query.mode) {
+        case 'EVENTS':
+          return translateEvents(planEvents(query, now));
+        case 'LOGS':
+          return translateLogs(query, now);
+        case 'METRIC':
+          return translateMetric(query, now);
+        case 'INDEX':
+          throw new QueryError('V', 'unsupported', unsupportedReason(query) ?? query.mode);
+      }
     },
   };
 }

@@ -11,12 +11,14 @@ export const FRAME_MAX_BYTES = 256 * 1024;
 /** Frames of one query that are on their way at once, from the worker to the kernel. */
 export const FRAME_CREDITS = 2;
 
-/** A read over all event databases: the same SELECT on each, merged (QX-23). */
-export type EventRead = ShardQuery;
+/** A read over all databases of a store: the same SELECT on each, merged (QX-23). */
+export type StoreRead = ShardQuery;
 
 /** What a worker is started with. */
 export interface QueryWorkerData {
   readonly eventStorePath: string;
+  readonly logStorePath: string;
+  readonly metricStorePath: string;
   /** Backs the {@link InterruptGuard} of this worker. */
   readonly guard: SharedArrayBuffer;
   readonly maxConnections: number;
@@ -27,7 +29,7 @@ export type ToQueryWorker =
   | {
       readonly type: 'query.run';
       readonly id: number;
-      readonly read: EventRead;
+      readonly read: StoreRead;
       /** CLOCK_MONOTONIC ns at which the query has to be over (QX-62). */
       readonly deadline: bigint;
       readonly credits: number;

@@ -42,6 +42,8 @@ export interface QueryLimits {
 export interface QueryServiceOptions {
   readonly socketPath: string;
   readonly eventStorePath: string;
+  readonly logStorePath: string;
+  readonly metricStorePath: string;
   readonly limits: QueryLimits;
   readonly logger: QueryLogger;
   /** Groups whose members are administrators besides root; see `resolveAdminGroups` (HOST-67). */
@@ -116,6 +118,8 @@ export class QueryService {
     this.#server = server;
     this.#workers = new QueryWorkerPool({
       eventStorePath: options.eventStorePath,
+      logStorePath: options.logStorePath,
+      metricStorePath: options.metricStorePath,
       logger: options.logger,
       workers: WORKERS,
       ...(options.workerEntry === undefined ? {} : { entry: options.workerEntry }),

@@ -19,7 +19,7 @@ import {
   oversizeError,
 } from '../../src/wire/messages.js';
 import type { QueryLogger } from './logger.js';
-import type { EventRead } from './protocol.js';
+import type { StoreRead } from './protocol.js';
 import type { QueryRun, QueryRunListener } from './workerPool.js';
 
 /** Time a client has to take an error before its socket is closed on it, in ms. */
@@ -44,14 +44,14 @@ export interface QuerySessionHost {
   /** Takes a query slot; throws {@link QueryError} when there is none (QX-61). */
   readonly takeSlot: () => QuerySlot;
   /** Runs the read on a worker. */
-  readonly run: (read: EventRead, deadline: bigint, listener: QueryRunListener) => QueryRun;
+  readonly run: (read: StoreRead, deadline: bigint, listener: QueryRunListener) => QueryRun;
   readonly monotonicNs: () => bigint;
 }
 
 /** A syntax tree, ready to be checked against the clock. */
 export interface ParsedQuery {
   /** Throws {@link QueryError} (class V). */
-  plan(): EventRead;
+  plan(): StoreRead;
 }
 
 /** One of the MaxConcurrentQueries. */
@@ -96,7 +96,7 @@ class Connection {
   #reader: EventReader | null = null;
   #text = '';
   #parsed: ParsedQuery | null = null;
-  #read: EventRead | null = null;
+  #read: StoreRead | null = null;
   #deadline = 0n;
   #slot: QuerySlot | null = null;
   #run: QueryRun | null = null;

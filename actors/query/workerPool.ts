@@ -7,11 +7,11 @@ import { native } from '../../src/native/addon.js';
 import { InterruptGuard } from './interruptGuard.js';
 import type { QueryLogger } from './logger.js';
 import {
-  type EventRead,
   FRAME_CREDITS,
   type FromQueryWorker,
   type QueryFailure,
   type QueryWorkerData,
+  type StoreRead,
   type ToQueryWorker,
 } from './protocol.js';
 
@@ -55,6 +55,8 @@ export interface QueryRun {
 
 export interface QueryWorkerPoolOptions {
   readonly eventStorePath: string;
+  readonly logStorePath: string;
+  readonly metricStorePath: string;
   readonly logger: QueryLogger;
   readonly workers: number;
   /** Module of the worker thread. */
@@ -116,7 +118,7 @@ export class QueryWorkerPool {
    * Starts a query on the worker that has the fewest.
    * @param deadline CLOCK_MONOTONIC ns
    */
-  run(read: EventRead, deadline: bigint, listener: QueryRunListener): QueryRun {
+  run(read: StoreRead, deadline: bigint, listener: QueryRunListener): QueryRun {
     if (this.#stopping !== null) {
       queueMicrotask(() => listener.onFailed({ kind: 'storage', text: WORKER_LOST }));
       return { credit: () => {}, cancel: () => {}, released: Promise.resolve() };
@@ -158,6 +160,8 @@ export class QueryWorkerPool {
     const shared = InterruptGuard.allocate();
     const workerData: QueryWorkerData = {
       eventStorePath: this.#options.eventStorePath,
+      logStorePath: this.#options.logStorePath,
+      metricStorePath: this.#options.metricStorePath,
       guard: shared,
       maxConnections: MAX_CONNECTIONS_PER_WORKER,
       idleConnectionMs: IDLE_CONNECTION_MS,

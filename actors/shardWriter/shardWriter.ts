@@ -3,6 +3,7 @@
  * Runs in the shard's own thread (worker.ts), or in a test's.
  */
 
+import { setImmediate as turn } from 'node:timers/promises';
 import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
 import { type ChannelHandle, native } from '../../src/native/addon.js';
@@ -54,6 +55,8 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
       }),
       commit: fromPromise(async ({ input }) => {
         if (options.pace !== undefined) await options.pace('commit');
+        // Under load one commit follows the other: messages come in between, pings above all.
+        await turn();
         if (committer === null) throw failureOf(new Error(`shard ${shard} is not open`));
         try {
           const result = committer.commit(input.limits);
@@ -74,7 +77,9 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
       announceCommit: (_, report) => {
         if (report.rows === 0) return;
         const { rows, events, commitMs } = report;
-        reports$.next({ type: 'committed', rows, events, commitMs, synthetic: storedSynthetic });
+        const checkpointFailure = committer?.takeCheckpointFailure() ?? null;
+        const synthetic = storedSynthetic;
+        reports$.next({ type: 'committed', rows, events, commitMs, synthetic, checkpointFailure });
       },
       announceFailure: (_, failure) => reports$.next({ type: 'failed', failure }),
       announceDrained: () =>
@@ -134,6 +139,9 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
           break;
         case 'dump':
           reports$.next({ type: 'dumped', dump: dump() });
+          break;
+        case 'ping':
+          reports$.next({ type: 'pong' });
           break;
       }
     }),

@@ -29,7 +29,10 @@ daemon.messages$.subscribe((message) => {
 writer.reports$.subscribe({
   next: (report) => daemon.send(report),
   complete: () => {
-    readers.close();
-    daemon.close();
+    // The feed tells of the actor's end after everybody else has heard of it.
+    queueMicrotask(() => {
+      readers.close();
+      daemon.close();
+    });
   },
 });

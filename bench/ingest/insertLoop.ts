@@ -1,4 +1,4 @@
-/** Builds the C peer, against the SQLite that better-sqlite3 ships and with its compile-time options. */
+/** Builds the C peers, against the SQLite that better-sqlite3 ships and with its compile-time options. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
@@ -8,26 +8,36 @@ import { PROJECT } from './workload.js';
 
 const run = promisify(execFile);
 const SQLITE = join(PROJECT, 'node_modules/better-sqlite3');
-const SOURCE = join(PROJECT, 'bench/native/insert_loop.c');
+const SOURCES = join(PROJECT, 'bench/native');
 const OUT = join(PROJECT, 'native/out/bench');
 const HEADERS = join(SQLITE, 'deps/sqlite3');
 
-/** Path of the program; compiled when there is none of the present source. */
-export async function buildInsertLoop(): Promise<string> {
+/** Path of a program of bench/native that writes with SQLite; compiled when there is none of the present source. */
+export async function buildInsertLoop(name = 'insert_loop'): Promise<string> {
   mkdirSync(OUT, { recursive: true });
   const library = await sqliteLibrary();
-  const program = join(OUT, `insert_loop-${digest(SOURCE)}`);
+  const source = join(SOURCES, `${name}.c`);
+  const program = join(OUT, `${name}-${digest(source)}`);
   await once(program, [
     '-std=gnu11',
     '-O3',
     '-D_GNU_SOURCE',
     `-I${HEADERS}`,
-    SOURCE,
+    source,
     library,
     '-lpthread',
     '-lm',
     '-ldl',
   ]);
+  return program;
+}
+
+/** Path of a program of bench/native that needs nothing but the C library. */
+export async function buildProgram(name: string): Promise<string> {
+  mkdirSync(OUT, { recursive: true });
+  const source = join(SOURCES, `${name}.c`);
+  const program = join(OUT, `${name}-${digest(source)}`);
+  await once(program, ['-std=gnu11', '-O2', '-D_GNU_SOURCE', source]);
   return program;
 }
 

@@ -2,6 +2,7 @@
 #ifndef EVENTD_TEST_RING_FIXTURE_H
 #define EVENTD_TEST_RING_FIXTURE_H
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -19,13 +20,18 @@ struct ring_fixture {
   struct ring *ring;
 };
 
-static inline void fixture_open(struct ring_fixture *fixture, uint64_t capacity) {
+static inline void fixture_open_cpu(struct ring_fixture *fixture, uint16_t cpu, uint64_t capacity) {
   const char *reason;
-  strcpy(fixture->directory, "/tmp/eventd-ring-XXXXXX");
-  if (mkdtemp(fixture->directory) == NULL) abort();
-  snprintf(fixture->path, sizeof fixture->path, "%s/cpu-0000.ring", fixture->directory);
-  if (producer_create(fixture->path, 0, capacity, &fixture->producer, &reason) != 0) abort();
+  char directory[] = "/tmp/eventd-ring-XXXXXX";
+  if (mkdtemp(directory) == NULL) abort();
+  strcpy(fixture->directory, directory);
+  snprintf(fixture->path, sizeof fixture->path, "%s/cpu-%04u.ring", directory, cpu);
+  if (producer_create(fixture->path, cpu, capacity, &fixture->producer, &reason) != 0) abort();
   if (ring_map_file(fixture->path, &fixture->ring, &reason) != 0) abort();
+}
+
+static inline void fixture_open(struct ring_fixture *fixture, uint64_t capacity) {
+  fixture_open_cpu(fixture, 0, capacity);
 }
 
 static inline void fixture_close(struct ring_fixture *fixture) {

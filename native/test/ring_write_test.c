@@ -114,6 +114,38 @@ static void crafted_positions(void) {
   fixture_close(&fixture);
 }
 
+/* `count` events of 81 bytes, the one at `damaged` spoiled; then a ring of `capacity`. */
+static void resize_damaged(struct ring_fixture *fixture, int count, int damaged, uint64_t capacity) {
+  const char *reason;
+  uint32_t nothing = 0;
+  for (int i = 0; i < count; i++) fixture_emit(fixture, "abc", 3);
+  long at = RING_DATA_OFFSET + 81L * damaged;
+  fixture_poke(fixture, at + KMES_HEADER_SIZE, &nothing, sizeof nothing);
+  EXPECT(producer_resize(fixture->producer, capacity, &reason) == 0);
+  ring_unmap(fixture->ring);
+  EXPECT(ring_map_file(fixture->path, &fixture->ring, &reason) == 0);
+}
+
+static void damaged_survivors(void) {
+  struct ring_fixture fixture;
+  uint64_t first, last;
+  int count;
+  title("[KMES-142] [KMES-144] a damaged event stays behind a resize, and hides nothing written after it");
+  fixture_open(&fixture, RING_MIN_CAPACITY);
+  resize_damaged(&fixture, 10, 6, RING_MIN_CAPACITY * 2);
+  EXPECT(readable(&fixture, &first, &last, &count) && count == 6 && first == 1 && last == 6);
+  EXPECT(fixture_emit(&fixture, "abc", 3) == 11);
+  EXPECT(readable(&fixture, &first, &last, &count) && count == 7 && last == 11);
+  fixture_close(&fixture);
+
+  title("[KMES-144] of what stands before the damage the newest goes into a smaller ring");
+  fixture_open(&fixture, RING_MIN_CAPACITY * 2);
+  resize_damaged(&fixture, 1200, 1000, RING_MIN_CAPACITY);
+  EXPECT(readable(&fixture, &first, &last, &count));
+  EXPECT(last == 1000 && count == RING_MIN_CAPACITY / 81 && first == last - (uint64_t)count + 1);
+  fixture_close(&fixture);
+}
+
 static void write_for_ever(const char *path) {
   static uint8_t payload[HUGE_EVENT];
   static struct producer_event events[HUGE_BATCH];
@@ -201,6 +233,7 @@ int main(void) {
   drops();
   capacity_to_the_byte();
   crafted_positions();
+  damaged_survivors();
   killed_in_a_huge_batch();
   killed_in_a_resize();
   return expect_result();

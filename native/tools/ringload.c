@@ -3,10 +3,11 @@
  * code, then prints one JSON line. Benchmarks and fault tests use it (and kill it).
  *
  *   ringload DIR --cpus N --events TOTAL --rate PER_SECOND --payload BYTES --type NAME
- *            [--batch K] [--create CAPACITY]
+ *            [--batch K] [--create CAPACITY] [--ring-types]
  *
  * TOTAL (0 = until killed) and PER_SECOND (0 = as fast as possible) are for all rings together.
- * Each payload is the msgpack map {"n": <event number of this ring>, "pad": <binary>}.
+ * Each payload is the msgpack map {"n": <event number of this ring>, "pad": <binary>}. With
+ * --ring-types the type of ring 3 is NAME.3, so that an event tells where it was written.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -23,6 +24,7 @@ enum {
   MAX_CPUS = 1024,
   MAX_BATCH = 4096,
   MAX_PAYLOAD = 16 * 1024 * 1024,
+  TYPE_BYTES = 128,
   PAYLOAD_OVERHEAD = 21, /* fixmap, "n" and u64, "pad" and bin32 header */
   TICK_NS = 1000000,
 };
@@ -31,7 +33,7 @@ struct load {
   struct producer *producer;
   uint64_t events, rate; /* of this ring; 0 = no limit */
   size_t batch, payload;
-  const char *type;
+  char type[TYPE_BYTES];
   uint64_t done, last_sequence;
   int error;
 };
@@ -105,13 +107,14 @@ static int fail(const char *what, const char *why) {
 static int usage(void) {
   fprintf(stderr,
           "usage: ringload DIR --cpus N --events TOTAL --rate PER_SECOND --payload BYTES "
-          "--type NAME [--batch K] [--create CAPACITY]\n");
+          "--type NAME [--batch K] [--create CAPACITY] [--ring-types]\n");
   return 2;
 }
 
 struct settings {
   uint64_t cpus, events, rate, payload, batch, create;
   const char *type, *directory;
+  bool ring_types;
 };
 
 static bool number(const char *text, uint64_t *out) {
@@ -126,7 +129,8 @@ static bool read_settings(int argc, char **argv, struct settings *settings) {
       {"cpus", required_argument, NULL, 'c'},   {"events", required_argument, NULL, 'e'},
       {"rate", required_argument, NULL, 'r'},   {"payload", required_argument, NULL, 'p'},
       {"type", required_argument, NULL, 't'},   {"batch", required_argument, NULL, 'b'},
-      {"create", required_argument, NULL, 'C'}, {NULL, 0, NULL, 0},
+      {"create", required_argument, NULL, 'C'}, {"ring-types", no_argument, NULL, 'T'},
+      {NULL, 0, NULL, 0},
   };
   *settings = (struct settings){.cpus = 1, .payload = 128, .batch = 1, .type = "bench.load"};
   int option;
@@ -140,6 +144,7 @@ static bool read_settings(int argc, char **argv, struct settings *settings) {
       case 'b': valid = number(optarg, &settings->batch); break;
       case 'C': valid = number(optarg, &settings->create); break;
       case 't': settings->type = optarg; break;
+      case 'T': settings->ring_types = true; break;
       default: valid = false;
     }
   }
@@ -147,7 +152,8 @@ static bool read_settings(int argc, char **argv, struct settings *settings) {
   settings->directory = argv[optind];
   if (settings->payload < PAYLOAD_OVERHEAD) settings->payload = PAYLOAD_OVERHEAD;
   return settings->cpus >= 1 && settings->cpus <= MAX_CPUS && settings->batch >= 1 &&
-         settings->batch <= MAX_BATCH && settings->payload <= MAX_PAYLOAD;
+         settings->batch <= MAX_BATCH && settings->payload <= MAX_PAYLOAD &&
+         settings->type[0] != '\0' && strlen(settings->type) < TYPE_BYTES - 8;
 }
 
 /* The share of ring `cpu` in a total; a limit must not vanish by rounding. */
@@ -170,7 +176,8 @@ static int open_rings(const struct settings *settings, struct load *loads) {
     loads[cpu].rate = share(settings->rate, settings->cpus, cpu);
     loads[cpu].batch = settings->batch;
     loads[cpu].payload = settings->payload;
-    loads[cpu].type = settings->type;
+    snprintf(loads[cpu].type, TYPE_BYTES, settings->ring_types ? "%s.%u" : "%s", settings->type,
+             (unsigned)cpu);
   }
   return 0;
 }

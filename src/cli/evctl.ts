@@ -11,7 +11,7 @@ import { packageVersion } from './version.js';
 /**
  * Runs evctl.
  * @param interrupted aborts when the user wants to stop (SIGINT)
- * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted
+ * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `run`: that of its command
  */
 export async function evctl(
   args: readonly string[],
@@ -31,7 +31,7 @@ export async function evctl(
     else if (options.has('version')) await output.write(`evctl ${packageVersion()}\n`);
     else {
       const terminal = streams.stdout.isTTY === true;
-      await run(command, {
+      const context: CommandContext = {
         options,
         env,
         stdin: streams.stdin,
@@ -39,7 +39,10 @@ export async function evctl(
         terminal,
         paint: paintFor(terminal, options.has('no-color'), env),
         signal: AbortSignal.any([interrupted, output.failed]),
-      });
+      };
+      // Whatever became of the copy of its output, what the command ended with counts.
+      if (command === 'run') return await (await import('./runCommand.js')).runCommand(context, streams);
+      await run(command, context);
     }
     await output.finish();
     return EXIT.done;
@@ -58,7 +61,7 @@ async function formsOf(command: CommandName | null): Promise<readonly string[]> 
   );
 }
 
-async function run(command: CommandName | null, context: CommandContext): Promise<void> {
+async function run(command: Exclude<CommandName, 'run'> | null, context: CommandContext): Promise<void> {
   // Only the command that runs is loaded: a query needs neither the emit client nor the registry.
   switch (command) {
     case null:
@@ -70,6 +73,10 @@ async function run(command: CommandName | null, context: CommandContext): Promis
       const { connectEmitter } = await import('./emitter.js');
       return runEmit(context, connectEmitter);
     }
+    case 'log':
+      return (await import('./logCommand.js')).runLog(context);
+    case 'metric':
+      return (await import('./metricCommand.js')).runMetric(context);
     case 'registry':
       return (await import('./registryCommand.js')).runRegistry(context);
   }

@@ -1,7 +1,7 @@
 /** The options and help texts of evctl. */
 import { type OptionRow, optionHelp } from './options.js';
 
-export const COMMANDS = ['emit', 'inspect', 'registry'] as const;
+export const COMMANDS = ['emit', 'inspect', 'log', 'metric', 'registry', 'run'] as const;
 export type CommandName = (typeof COMMANDS)[number];
 
 /** '' stands for the plain form, the query. */
@@ -37,6 +37,32 @@ export const EVCTL_OPTIONS: readonly OptionRow[] = [
     commands: ['emit'],
   },
   {
+    name: 'log-socket',
+    value: 'PATH',
+    help: 'log socket',
+    env: 'EVENTD_LOG_SOCKET',
+    default: '/run/eventd/log.sock',
+    commands: ['log', 'run'],
+  },
+  { name: 'error', help: 'the lines are errors (is_error is true)', commands: ['log'] },
+  { name: 'tee', help: 'write the output through as well', commands: ['run'] },
+  {
+    name: 'metric-socket',
+    value: 'PATH',
+    help: 'metric socket',
+    env: 'EVENTD_METRIC_SOCKET',
+    default: '/run/eventd/metric.sock',
+    commands: ['metric'],
+  },
+  {
+    name: 'type',
+    value: 'TYPE',
+    choices: ['gauge', 'counter', 'histogram'],
+    default: 'gauge',
+    help: 'kind of metric',
+    commands: ['metric'],
+  },
+  {
     name: 'debug-socket',
     value: 'PATH',
     help: 'debug socket',
@@ -44,7 +70,13 @@ export const EVCTL_OPTIONS: readonly OptionRow[] = [
     default: '/run/eventd/debug.sock',
     commands: ['inspect'],
   },
-  { name: 'follow', short: 'f', help: 'go on with every transition', commands: ['inspect'] },
+  {
+    name: 'follow',
+    short: 'f',
+    help: 'go on with transitions, and with figures every 5 s',
+    commands: ['inspect'],
+  },
+  { name: 'json', help: 'the lines of the debug socket as they are', commands: ['inspect'] },
   {
     name: 'registry',
     value: 'FILE',
@@ -62,7 +94,7 @@ const INTRODUCTIONS: Readonly<Record<CommandName | typeof QUERY, string>> = {
   [QUERY]: `Usage: evctl [OPTIONS] 'QUERY'
        evctl [OPTIONS] --file PATH
        evctl [OPTIONS] -              (query from standard input)
-       evctl emit|inspect|registry ... (each has its own --help)
+       evctl emit|inspect|log|metric|registry|run ... (each has its own --help)
 
 Asks eventd and prints the records. 'EVENTS TAKE 20' shows the newest twenty events.
 `,
@@ -74,7 +106,40 @@ value as msgpack; integers keep all 64 bits. Put -- before a JSON value that beg
 `,
   inspect: `Usage: evctl inspect [OPTIONS]
 
-Prints the tree of eventd's actors with their states, and with --follow every transition after it.
+Prints the tree of eventd's actors with their states and key figures, and with --follow the transitions
+after it; one that repeats itself is shown every 10 s with the number of times.
+`,
+  log: `Usage: evctl log [OPTIONS] ORIGIN LINE...
+       evctl log [OPTIONS] ORIGIN     (lines from standard input)
+
+Sends lines to the log store, as lines of the service ORIGIN, with the time they were read. A line has
+8192 bytes at most; of a longer one the rest is cut off and '[truncated]' put in its place.
+
+  evctl log backup 'nightly run begins'
+  evctl log --error backup 'disk is full'
+  tail -f app.log | evctl log app
+`,
+  metric: `Usage: evctl metric [OPTIONS] NAME VALUE [LABEL=VALUE...]
+
+Sends one sample to the metric store. A counter only rises, a gauge moves freely; the value of a
+histogram is a JSON object with the upper bounds and the cumulative counts.
+
+  evctl metric room.temperature 21.5 room=kitchen floor=1
+  evctl metric --type counter http.requests.total 1042 host=web1
+  evctl metric --type histogram http.latency \\
+    '{"boundaries": [0.1, 0.5, "+Inf"], "counts": [80, 97, 100], "total_count": 100, "sum": 12.5}'
+`,
+  run: `Usage: evctl run [OPTIONS] NAME -- COMMAND [ARGUMENT...]
+
+Runs a command and sends what it prints to the log store as lines of the service NAME, what comes on
+standard error as errors. Standard input is the command's; SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and
+SIGUSR2 are passed on. Without eventd the command runs all the same, and the oldest lines are lost.
+
+Ends with the command's exit code, 128 + n when signal n ended it, 127 when there is no such command,
+126 when it cannot be run. What processes left behind print later is not waited for.
+
+  evctl run backup -- rsync -a /home /backup
+  evctl run --tee build -- make -j4
 `,
   registry: `Usage: evctl registry [OPTIONS] COMMAND
 

@@ -2,77 +2,134 @@
 import { connect, type Socket } from 'node:net';
 import { checkPath, connectionFailure } from '../wire/client.js';
 import { type CommandContext, CommandFailure } from './context.js';
-import { type ActorView, type InspectChange, InspectModel } from './inspectModel.js';
+import { InspectModel } from './inspectModel.js';
+import { figuresLine, TransitionLines, treeText } from './inspectText.js';
 import { UsageError } from './options.js';
-import { type Paint, visible } from './terminal.js';
+import { escapeUnsafe } from './terminal.js';
 
 /** The initial burst is over when nothing came for this long. */
-const SILENCE_MS = 300;
+const SILENCE_MS = 500;
 /** Longest line accepted, in characters; the socket bounds what it writes far below. */
 const MAX_LINE = 4 * 1024 * 1024;
-/** Context numbers shown per actor in the tree. */
-const MAX_NUMBERS = 4;
-
-/** Context keys that tell most about an actor, most telling first; others follow in their order. */
-const TELLING = [
-  'cpu',
-  'shard',
-  'rows',
-  'pending',
-  'committed',
-  'events',
-  'gaps',
-  'lost',
-  'failures',
-  'retries',
-  'sessions',
-];
+/** With --follow, figures that change are shown this often, ms of the daemon's clock. */
+const FIGURES_EVERY_MS = 5000;
+/** Actors whose figures are worth a line of their own while one follows. */
+const FOLLOWED = /^(reader|writer)-\d+$/;
 
 /**
- * Prints the tree of actors, and with --follow every transition after it.
+ * Prints the tree of actors, and with --follow every transition after it; with --json the lines of the
+ * socket as they are.
  * @throws {CommandFailure | ConnectionFailure | UsageError}
  */
 export async function runInspect(context: CommandContext): Promise<void> {
-  const { options, output, signal, paint } = context;
+  const { options, output, signal } = context;
   if (options.positionals.length > 0) throw new UsageError('inspect takes no arguments');
-  const follow = options.has('follow');
   const path = options.get('debug-socket') ?? '';
   checkPath(path);
-  const model = new InspectModel();
-  let treeShown = false;
-  const showTree = () => {
-    treeShown = true;
-    return output.write(treeText(model.actors, paint));
-  };
-  for await (const change of changes(path, model, signal)) {
-    if (change.kind === 'ready' && !treeShown) await showTree();
-    else if (treeShown && follow) {
-      const line = transitionLine(change, paint, options.has('local'));
-      if (line !== null) await output.write(line);
-    }
-    if (treeShown && !follow) return;
+  const follow = options.has('follow');
+  const view = options.has('json') ? new RawView() : new TableView(context);
+  for await (const line of linesOf(path, signal, () => view.isReady)) {
+    const text = line === null ? view.ready() : view.line(line);
+    if (view.refused !== null) throw new CommandFailure(`${path}: ${view.refused}`);
+    if (text !== null) await output.write(text);
+    if (view.isReady && !follow) return;
   }
-  if (!treeShown) await showTree();
+  const text = view.ready();
+  if (text !== null) await output.write(text);
   if (follow) throw new CommandFailure(`${path}: eventd closed the debug socket`);
 }
 
-/** Changes as they arrive; a pause in the initial burst counts as its end. */
-async function* changes(
+/** What becomes of the lines. */
+interface View {
+  /** The initial burst is over. */
+  readonly isReady: boolean;
+  /** Why eventd does not let us read. */
+  readonly refused: string | null;
+  /** What to print for a line. */
+  line(line: string): string | null;
+  /** What to print when the burst is over, as far as it has not been printed. */
+  ready(): string | null;
+}
+
+/** The lines themselves. */
+class RawView implements View {
+  readonly #model = new InspectModel();
+  isReady = false;
+  refused: string | null = null;
+
+  line(line: string): string | null {
+    const change = this.#model.line(line);
+    if (change?.kind === 'refused') this.refused = change.reason;
+    if (change?.kind === 'ready') this.isReady = true;
+    return line === '' ? null : `${escapeUnsafe(line)}\n`;
+  }
+
+  ready(): null {
+    this.isReady = true;
+    return null;
+  }
+}
+
+/** The table, then the transitions, and now and then what the busy ones count. */
+class TableView implements View {
+  readonly #model = new InspectModel();
+  readonly #context: CommandContext;
+  readonly #transitions: TransitionLines;
+  readonly #local: boolean;
+  /** What was shown last of each actor's figures. */
+  readonly #told = new Map<string, string>();
+  #toldAt = 0;
+  isReady = false;
+  refused: string | null = null;
+
+  constructor(context: CommandContext) {
+    this.#context = context;
+    this.#local = context.options.has('local');
+    this.#transitions = new TransitionLines(context.paint, this.#local);
+  }
+
+  line(line: string): string | null {
+    const change = this.#model.line(line);
+    if (change === null) return null;
+    if (change.kind === 'ready') return this.ready();
+    if (change.kind === 'refused') this.refused = change.reason;
+    if (!this.isReady) return null;
+    return change.kind === 'figures' ? this.#figures(change.at) : this.#transitions.line(change);
+  }
+
+  ready(): string | null {
+    if (this.isReady) return null;
+    this.isReady = true;
+    for (const [name, figures] of this.#model.figures) this.#told.set(name, JSON.stringify(figures));
+    return treeText(this.#model.actors, this.#model.figures, this.#context.paint);
+  }
+
+  #figures(at: number): string | null {
+    if (at - this.#toldAt < FIGURES_EVERY_MS) return null;
+    this.#toldAt = at;
+    const lines = this.#model.actors.flatMap((actor) => {
+      const figures = this.#model.figures.get(actor.name);
+      if (figures === undefined || !FOLLOWED.test(actor.name)) return [];
+      const text = JSON.stringify(figures);
+      const isNews = this.#told.get(actor.name) !== text;
+      this.#told.set(actor.name, text);
+      return isNews ? [figuresLine(actor, figures, at, this.#context.paint, this.#local)] : [];
+    });
+    return lines.length === 0 ? null : lines.join('');
+  }
+}
+
+/** Lines as they arrive; null stands for a pause, which in the initial burst counts as its end. */
+async function* linesOf(
   path: string,
-  model: InspectModel,
   signal: AbortSignal,
-): AsyncGenerator<InspectChange, void, undefined> {
+  isReady: () => boolean,
+): AsyncGenerator<string | null, void, undefined> {
   const socket = connect({ path });
   const abort = () => socket.destroy();
   signal.addEventListener('abort', abort, { once: true });
   try {
-    let ready = false;
-    for await (const line of lines(socket, () => (ready ? null : SILENCE_MS))) {
-      const change: InspectChange | null = line === null ? { kind: 'ready' } : model.line(line);
-      if (change === null) continue;
-      if (change.kind === 'ready') ready = true;
-      yield change;
-    }
+    yield* lines(socket, () => (isReady() ? null : SILENCE_MS));
   } catch (error) {
     signal.throwIfAborted();
     throw error instanceof Error && 'syscall' in error ? connectionFailure(path, error) : error;
@@ -122,70 +179,4 @@ async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-/** The actors as an indented tree, one line each; an actor whose parent is unknown stands at the left. */
-export function treeText(actors: readonly ActorView[], paint: Paint): string {
-  const known = new Set(actors.map((actor) => actor.sessionId));
-  const children = new Map<string | null, ActorView[]>();
-  for (const actor of actors) {
-    const parent = actor.parentId !== null && known.has(actor.parentId) ? actor.parentId : null;
-    const siblings = children.get(parent);
-    if (siblings === undefined) children.set(parent, [actor]);
-    else siblings.push(actor);
-  }
-  const rows: { readonly head: string; readonly actor: ActorView }[] = [];
-  const visit = (parent: string | null, lead: string) => {
-    const siblings = children.get(parent) ?? [];
-    siblings.forEach((actor, index) => {
-      const last = index === siblings.length - 1;
-      const branch = parent === null ? '' : last ? '└─ ' : '├─ ';
-      rows.push({ head: `${lead}${branch}${visible(actor.name)}`, actor });
-      children.delete(parent);
-      visit(actor.sessionId, parent === null ? '' : `${lead}${last ? '   ' : '│  '}`);
-    });
-  };
-  visit(null, '');
-  const width = Math.max(0, ...rows.map((row) => row.head.length));
-  return rows
-    .map((row) => `${row.head.padEnd(width)}  ${actorText(row.actor, paint)}`.trimEnd().concat('\n'))
-    .join('');
-}
-
-function actorText(actor: ActorView, paint: Paint): string {
-  const parts = [paint('green', visible(actor.state === '' ? actor.status : actor.state))];
-  if (actor.tags.length > 0) parts.push(paint('yellow', `[${actor.tags.map(visible).join(' ')}]`));
-  for (const [key, value] of importantNumbers(actor)) parts.push(paint('dim', `${visible(key)}=${value}`));
-  return parts.join('  ');
-}
-
-function importantNumbers(actor: ActorView): readonly (readonly [string, string])[] {
-  const rank = (key: string) => {
-    const at = TELLING.indexOf(key);
-    return at === -1 ? TELLING.length : at;
-  };
-  return [...actor.numbers].sort(([a], [b]) => rank(a) - rank(b)).slice(0, MAX_NUMBERS);
-}
-
-/** `12:00:01.123 writer-0  idle → committing   (batch.available)`, or null when no state changed. */
-export function transitionLine(change: InspectChange, paint: Paint, local: boolean): string | null {
-  if (change.kind === 'ready') return null;
-  const time = paint('dim', clockText(change.at, local));
-  const name = paint('bold', visible(change.actor.name));
-  if (change.kind === 'actor')
-    return `${time} ${name}  started${change.actor.state === '' ? '' : `: ${visible(change.actor.state)}`}\n`;
-  const { before, actor } = change;
-  const event = change.event === null ? '' : `   ${paint('dim', `(${visible(change.event)})`)}`;
-  const moved = before.state !== actor.state;
-  const ended = actor.status !== 'active' && before.status === 'active';
-  if (!moved && !ended) return null;
-  const move = moved ? `  ${visible(before.state)} → ${paint('green', visible(actor.state))}` : '';
-  return `${time} ${name}${move}${ended ? `  ${paint('yellow', visible(actor.status))}` : ''}${event}\n`;
-}
-
-function clockText(ms: number, local: boolean): string {
-  const date = new Date(ms);
-  if (Number.isNaN(date.getTime())) return '--:--:--.---';
-  const shifted = local ? new Date(ms - date.getTimezoneOffset() * 60_000) : date;
-  return shifted.toISOString().slice(11, 23);
 }

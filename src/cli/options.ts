@@ -33,6 +33,8 @@ export class ParsedOptions {
     readonly positionals: readonly string[],
     readonly switches: ReadonlySet<string>,
     readonly values: ReadonlyMap<string, string>,
+    /** The positionals that stood behind `--`. */
+    readonly operands: readonly string[] = [],
   ) {}
 
   /** Was the switch given? */
@@ -78,14 +80,9 @@ export function parseOptions(
   env: Environment,
 ): ParsedOptions {
   const rows = rowsOf(table, command);
-  let parsed: { positionals: string[]; values: Record<string, unknown> };
+  let parsed: ReturnType<typeof parseStrictly>;
   try {
-    parsed = parseArgs({
-      args: [...args],
-      options: parserConfig(rows),
-      strict: true,
-      allowPositionals: true,
-    });
+    parsed = parseStrictly(args, rows);
   } catch (error) {
     // Only the first sentence: the rest explains parseArgs, not the program.
     const text = error instanceof Error ? error.message : String(error);
@@ -100,14 +97,36 @@ export function parseOptions(
       continue;
     }
     const fromEnvironment = row.env === undefined ? undefined : env[row.env];
-    const value = typeof given === 'string' ? given : fromEnvironment || row.default;
+    const value = typeof given === 'string' ? unmasked(given) : fromEnvironment || row.default;
     if (value === undefined) continue;
     if (value === '') throw new UsageError(`--${row.name}: must not be empty`);
     if (row.choices !== undefined && !row.choices.includes(value))
       throw new UsageError(`--${row.name}: must be ${listed(row.choices)}, not '${value.slice(0, 40)}'`);
     values.set(row.name, value);
   }
-  return new ParsedOptions(parsed.positionals, switches, values);
+  const positionals = parsed.positionals.map(unmasked);
+  const terminator = parsed.tokens.findIndex((token) => token.kind === 'option-terminator');
+  const behind = terminator === -1 ? 0 : parsed.tokens.length - terminator - 1;
+  return new ParsedOptions(positionals, switches, values, positionals.slice(positionals.length - behind));
+}
+
+function parseStrictly(args: readonly string[], rows: readonly OptionRow[]) {
+  return parseArgs({
+    args: args.map(masked),
+    options: parserConfig(rows),
+    strict: true,
+    allowPositionals: true,
+    tokens: true,
+  });
+}
+
+/** A negative number is a value and no option. No argument can contain the mark. */
+function masked(arg: string): string {
+  return /^-\.?\d/.test(arg) ? `\0${arg}` : arg;
+}
+
+function unmasked(arg: string): string {
+  return arg.startsWith('\0') ? arg.slice(1) : arg;
 }
 
 /** The option part of a help text: one aligned entry per row that applies. */

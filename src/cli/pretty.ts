@@ -4,6 +4,8 @@
  * ```
  * 2026-05-01T12:00:01.123456Z  0/124  kacs.access_denied  pid=42 path=/etc/shadow
  * 2026-05-01T12:00:01.123460Z  ── gap cpu 0: 120 events lost (seq 125–244, ring_loss) ──
+ * 2026-05-01T12:00:01.123470Z  loregd ! hive is 100% full
+ * 2026-05-01T12:00:01.123480Z  cpu.usage{core="0"}  20.5
  * ```
  *
  * A row is taken for one of eventd's own (gap, startup, ...) only when its `sequence` and
@@ -24,6 +26,7 @@ const HEADER: ReadonlySet<string> = new Set(EVENT_COLUMNS);
 /** A column grows with what it shows, up to here. */
 const MAX_TYPE_WIDTH = 40;
 const MAX_PLACE_WIDTH = 24;
+const MAX_SERIES_WIDTH = 60;
 /** Longest string value and most items of a nested value shown. */
 const MAX_STRING = 240;
 const MAX_ITEMS = 32;
@@ -49,12 +52,40 @@ export class PrettyPrinter {
     const type = fields.get('event_type');
     if (typeof timestamp !== 'bigint') return `${this.#pairs(fields, () => true)}\n`;
     const time = this.#paint('dim', timeText(timestamp, this.options.local));
-    if (typeof type !== 'string') return `${time}  ${this.#pairs(fields, (name) => name !== 'timestamp')}\n`;
+    if (typeof type !== 'string') {
+      const rest =
+        this.#log(fields) ?? this.#sample(fields) ?? this.#pairs(fields, (name) => name !== 'timestamp');
+      return `${time}  ${rest}\n`;
+    }
     if (isSynthetic(fields)) {
       const own = syntheticText(type, fields);
       if (own !== null) return `${time}  ${this.#paint(own.style, `── ${own.text} ──`)}\n`;
     }
     return `${time}  ${this.#event(type, fields)}`.trimEnd().concat('\n');
+  }
+
+  /** A log record with the fields of a line, the boot aside; `!` marks what came from standard error. */
+  #log(fields: Fields): string | null {
+    const [origin, message, isError] = ['origin', 'message', 'is_error'].map((name) => fields.get(name));
+    if (typeof origin !== 'string' || typeof message !== 'string' || typeof isError !== 'boolean')
+      return null;
+    const shown = visible(origin);
+    this.#typeWidth = grown(this.#typeWidth, shown, MAX_TYPE_WIDTH);
+    const text = isError ? this.#paint('red', `! ${visible(message)}`) : `  ${visible(message)}`;
+    return `${this.#paint('bold', shown.padEnd(this.#typeWidth))} ${text}`;
+  }
+
+  /** A sample as Prometheus users write it: `name{label="x"}  value`. */
+  #sample(fields: Fields): string | null {
+    const name = fields.get('name');
+    const value = fields.get('value');
+    if (typeof name !== 'string' || value === undefined) return null;
+    const labels = [...fields].filter(([key]) => key !== 'timestamp' && key !== 'name' && key !== 'value');
+    if (labels.some(([, label]) => typeof label !== 'string')) return null;
+    const pairs = labels.map(([key, label]) => `${visible(key)}=${jsonString(String(label))}`).join(',');
+    const series = `${visible(name)}${pairs === '' ? '' : `{${pairs}}`}`;
+    this.#typeWidth = grown(this.#typeWidth, series, MAX_SERIES_WIDTH);
+    return `${this.#paint('bold', series.padEnd(this.#typeWidth))}  ${histogramText(value) ?? short(value)}`;
   }
 
   #event(type: string, fields: Fields): string {
@@ -91,6 +122,18 @@ export class PrettyPrinter {
   #paint(style: Style, text: string): string {
     return this.options.paint(style, text);
   }
+}
+
+/** `31 observed, sum 6.25: 20 ≤ 0.1, 28 ≤ 0.5`, or null for anything that is no histogram (QL-102). */
+function histogramText(value: MsgpackValue): string | null {
+  if (!(value instanceof Map)) return null;
+  const [boundaries, counts, total, sum] = ['boundaries', 'counts', 'total_count', 'sum'].map((key) =>
+    value.get(key),
+  );
+  if (!Array.isArray(boundaries) || !Array.isArray(counts) || total === undefined || sum === undefined)
+    return null;
+  const buckets = boundaries.map((bound, i) => `${short(counts[i] ?? null)} ≤ ${short(bound)}`);
+  return `${short(total)} observed, sum ${short(sum)}${buckets.length === 0 ? '' : `: ${buckets.join(', ')}`}`;
 }
 
 /** True only for rows eventd made itself: both columns were asked for and are nil. */

@@ -22,7 +22,12 @@ export function visible(text: string): string {
 
 /** JSON text of a string in which every unsafe character is a JSON escape; still the same string when parsed. */
 export function jsonString(text: string): string {
-  return JSON.stringify(text).replace(UNSAFE, (character) => {
+  return escapeUnsafe(JSON.stringify(text));
+}
+
+/** JSON text with every unsafe character as a JSON escape. Only strings can hold one, so its meaning stays. */
+export function escapeUnsafe(json: string): string {
+  return json.replace(UNSAFE, (character) => {
     let escaped = '';
     for (let i = 0; i < character.length; i++)
       escaped += `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`;

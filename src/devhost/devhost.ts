@@ -13,6 +13,7 @@ import {
 } from '../cli/options.js';
 import { visible } from '../cli/terminal.js';
 import { packageVersion } from '../cli/version.js';
+import { readableLogLine } from '../host/logLine.js';
 import { DevHost, type DevHostOptions, type HostEnd } from './host.js';
 import { DevHostError } from './layout.js';
 import { ProgramFailure, type ProgramState } from './program.js';
@@ -31,7 +32,7 @@ const INTRODUCTION = `Usage: devhost [OPTIONS]
 
 Runs eventd on a developer's machine, standing in for peinit: makes a data directory with a seed hive,
 starts kmesd (the embedded KMES for ordinary Linux) and eventd, waits until they are ready, shows what
-they write to standard error, restarts what crashes, and stops everything in order on Ctrl-C.
+they print and puts it into the log store, restarts what crashes, and stops everything in order on Ctrl-C.
 SIGHUP (re-read the configuration) and SIGQUIT (diagnostic dump, then stop) go to eventd.
 
 Options:
@@ -94,7 +95,7 @@ async function run(
     if (why !== 'stop') return endOf(host, why, say);
   }
   say('stopping');
-  await host.stop();
+  await stop(host, say);
   // Stopping in mid-start fails the start, as it should.
   await started.catch(() => undefined);
   return EXIT.done;
@@ -102,8 +103,13 @@ async function run(
 
 async function endOf(host: DevHost, end: HostEnd, say: (text: string) => void): Promise<number> {
   say(`${end.program} ${end.detail}; stopping`);
-  await host.stop();
+  await stop(host, say);
   return end.ok ? EXIT.done : EXIT.failed;
+}
+
+async function stop(host: DevHost, say: (text: string) => void): Promise<void> {
+  await host.stop();
+  if (host.droppedLines > 0) say(`${host.droppedLines} lines of output did not get into the log store`);
 }
 
 function hostOptions(
@@ -121,7 +127,8 @@ function hostOptions(
     process: !options.has('no-process'),
     ...(cpus === undefined ? {} : { cpus }),
     ...(capacity === undefined ? {} : { capacity }),
-    onLine: (program, text) => streams.stderr.write(`${program.padEnd(7)} | ${visible(text)}\n`),
+    onLine: (program, { text }) =>
+      streams.stderr.write(`${program.padEnd(7)} | ${readableLogLine(text, false)}\n`),
     onState: (program, state: ProgramState, detail) =>
       say(`${program}: ${state}${detail === '' ? '' : ` (${detail})`}`),
   };
@@ -145,6 +152,8 @@ function welcome(host: DevHost): string {
     `  data          ${paths.dir}`,
     `  hive          ${paths.hive}${host.seeded ? ' (new)' : ''}`,
     `  query socket  ${paths.querySocket}`,
+    `  log socket    ${paths.logSocket}`,
+    `  metric socket ${paths.metricSocket}`,
     `  debug socket  ${paths.debugSocket}`,
     `  rings         ${paths.kmes}`,
   ];
@@ -159,6 +168,11 @@ function welcome(host: DevHost): string {
     'Try, in another terminal:',
     `  ${evctl} -s ${quoted(paths.querySocket)} 'EVENTS TAKE 20'`,
     `  ${evctl} emit --kmes ${quoted(paths.kmes)} demo.hello '{"answer": 42}'`,
+    `  ${evctl} log --log-socket ${quoted(paths.logSocket)} demo 'a line of text'`,
+    `  ${evctl} run --log-socket ${quoted(paths.logSocket)} demo -- ls -l`,
+    `  ${evctl} -s ${quoted(paths.querySocket)} 'LOGS TAKE 20'`,
+    `  ${evctl} metric --metric-socket ${quoted(paths.metricSocket)} room.temperature 21.5 room=kitchen`,
+    `  ${evctl} -s ${quoted(paths.querySocket)} 'METRIC room.temperature[]'`,
     `  ${evctl} inspect --debug-socket ${quoted(paths.debugSocket)}`,
     `  ${evctl} registry --registry ${quoted(paths.hive)} ls 'Machine\\System\\eventd'`,
     '',

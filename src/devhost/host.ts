@@ -11,6 +11,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { native } from '../native/addon.js';
+import { LogSender } from '../wire/recordSender.js';
 import {
   DevHostError,
   type HostPaths,
@@ -23,7 +24,7 @@ import {
   writeSeedHive,
 } from './layout.js';
 import { NotifyReceiver } from './notifyReceiver.js';
-import { Program, type ProgramSpec, type ProgramState } from './program.js';
+import { type OutputLine, Program, type ProgramSpec, type ProgramState } from './program.js';
 import { DEFAULT_RESTART_LIMITS, type RestartLimits } from './restartPolicy.js';
 
 export type ProgramName = 'kmesd' | 'eventd';
@@ -52,8 +53,8 @@ export interface DevHostOptions {
   readonly startTimeoutMs?: number;
   readonly stopTimeoutMs?: number;
   readonly restart?: RestartLimits;
-  /** One line of output of a program. */
-  readonly onLine?: (program: ProgramName, text: string) => void;
+  /** One line of output of a program; it also goes into the log store. */
+  readonly onLine?: (program: ProgramName, line: OutputLine) => void;
   /** A program changed its state. */
   readonly onState?: (program: ProgramName, state: ProgramState, detail: string) => void;
 }
@@ -78,6 +79,8 @@ export class DevHost {
   readonly #programs: Readonly<Record<ProgramName, Program>>;
   readonly #uid: number;
   readonly #end: (end: HostEnd) => void;
+  /** What the programs print, on its way into the log store (LOG-64, LOG-67, LOG-69, LOG-70). */
+  readonly #logs: LogSender;
   #receiver: NotifyReceiver | null = null;
   #lock: number | null = null;
   #seeded = false;
@@ -94,12 +97,19 @@ export class DevHost {
       end = resolve;
     });
     this.#end = end;
+    this.#logs = new LogSender({ path: this.paths.logSocket });
+    this.#logs.hold();
     this.#programs = { kmesd: this.#program('kmesd'), eventd: this.#program('eventd') };
   }
 
   /** Did this start write the seed hive? */
   get seeded(): boolean {
     return this.#seeded;
+  }
+
+  /** Lines of output that the log store never got: its buffer was full while eventd was away. */
+  get droppedLines(): number {
+    return this.#logs.dropped;
   }
 
   state(name: ProgramName): ProgramState {
@@ -211,8 +221,12 @@ export class DevHost {
         restart: options.restart ?? DEFAULT_RESTART_LIMITS,
       },
       {
-        line: (_, text) => options.onLine?.(name, text),
+        line: (_, line) => {
+          this.#logs.log(line.text, { ...line, origin: name });
+          options.onLine?.(name, line);
+        },
         state: (_, state, detail) => {
+          if (name === 'eventd') this.#handOff(state);
           options.onState?.(name, state, detail);
           if (this.#requested.has(name)) return;
           if (state === 'failed' || state === 'stopped')
@@ -220,6 +234,12 @@ export class DevHost {
         },
       },
     );
+  }
+
+  /** Lines go to eventd from READY=1 on, while it takes its leave too; otherwise they wait (LOG-64, LOG-70). */
+  #handOff(state: ProgramState): void {
+    if (state === 'ready') this.#logs.release();
+    else if (state !== 'stopping') this.#logs.hold();
   }
 
   #spec(name: ProgramName): ProgramSpec {

@@ -3,7 +3,9 @@
  * notification, bounded start and stop, restart after a crash (HOST-12, HOST-13, HOST-16, HOST-24).
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import { OutputPipe } from '../host/outputPipe.js';
+import { native } from '../native/addon.js';
+import { LineSplitter } from '../wire/lineSplitter.js';
 import { reasonOf } from './layout.js';
 import type { NotifyMessage } from './notifyReceiver.js';
 import { type RestartLimits, RestartPolicy } from './restartPolicy.js';
@@ -28,10 +30,18 @@ export interface ProgramTiming {
   readonly restart: RestartLimits;
 }
 
+/** One line of a program's output, without its line end (LOG-55). */
+export interface OutputLine {
+  readonly text: string;
+  /** From standard error. */
+  readonly isError: boolean;
+  /** When the pipe was read, CLOCK_REALTIME ns (LOG-57). */
+  readonly timestamp: bigint;
+}
+
 /** What a program tells its host. */
 export interface ProgramHooks {
-  /** One line of the program's output, without its line end. */
-  readonly line: (program: string, text: string) => void;
+  readonly line: (program: string, line: OutputLine) => void;
   /** A new state, with the reason in words where there is one. */
   readonly state: (program: string, state: ProgramState, detail: string) => void;
 }
@@ -43,8 +53,6 @@ export class ProgramFailure extends Error {
 
 /** EXTEND_TIMEOUT_USEC reaches at most this many times the base timeout (HOST-12). */
 const MAX_EXTENSION = 4;
-/** A longer line of output is passed on in pieces. */
-const MAX_LINE = 16 * 1024;
 
 type Outcome = { readonly ok: true } | { readonly ok: false; readonly reason: string };
 
@@ -167,19 +175,23 @@ export class Program {
     this.#status = '';
     this.#enter('starting', '');
     // A group of its own: Ctrl-C at the terminal must reach devhost alone, which stops things in order.
+    const pipes = [new OutputPipe(), new OutputPipe()] as const;
     const child = spawn(this.spec.command, [...this.spec.args], {
       env: { ...this.spec.env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', pipes[0].writeEnd, pipes[1].writeEnd],
       detached: true,
     });
     this.#child = child;
+    for (const pipe of pipes) {
+      pipe.handedOver();
+      this.#passLines(pipe, pipe === pipes[1]);
+    }
     let spawnError: string | null = null;
     child.once('error', (error) => {
       spawnError = `cannot be started: ${reasonOf(error)}`;
       if (child.pid === undefined) this.#ended(child, null, null, spawnError);
     });
     child.once('exit', (code, signal) => this.#ended(child, code, signal, spawnError));
-    for (const stream of [child.stdout, child.stderr]) this.#passLines(stream);
     this.#arm(this.timing.startTimeoutMs, 'was not ready in time');
   }
 
@@ -280,19 +292,13 @@ export class Program {
     });
   }
 
-  #passLines(stream: Readable | null): void {
-    if (stream === null) return;
-    const decoder = new TextDecoder();
-    let rest = '';
-    stream.on('data', (chunk: Buffer) => {
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) this.hooks.line(this.spec.name, line);
-      for (; rest.length > MAX_LINE; rest = rest.slice(MAX_LINE))
-        this.hooks.line(this.spec.name, rest.slice(0, MAX_LINE));
-    });
-    stream.on('end', () => {
-      if (rest !== '') this.hooks.line(this.spec.name, rest);
-    });
+  #passLines({ stream }: OutputPipe, isError: boolean): void {
+    const splitter = new LineSplitter();
+    const pass = (lines: readonly string[]) => {
+      const timestamp = native.realtimeNs();
+      for (const text of lines) this.hooks.line(this.spec.name, { text, isError, timestamp });
+    };
+    stream.on('data', (chunk: Buffer) => pass(splitter.push(chunk)));
+    stream.once('close', () => pass(splitter.end()));
   }
 }

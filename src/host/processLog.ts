@@ -3,6 +3,7 @@
  * manager feeds stderr back into the log store, so repeated lines are rate-limited.
  */
 import { pino } from 'pino';
+import { readableLogLine } from './logLine.js';
 
 export interface ProcessLog {
   info(message: string, fields?: Readonly<Record<string, unknown>>): void;
@@ -42,24 +43,7 @@ function plainField(value: unknown): unknown {
 /** A pino destination: JSON to a pipe or file, `12:00:01 warn text key=value` to a terminal. */
 function stderrLines(): { write(line: string): void } {
   if (!process.stderr.isTTY) return { write: (line) => void process.stderr.write(line) };
-  return {
-    write: (line) => {
-      const {
-        level,
-        time,
-        name,
-        msg,
-        pid: _pid,
-        hostname: _host,
-        ...fields
-      } = JSON.parse(line) as Record<string, unknown>;
-      const label = level === 50 ? 'error' : level === 40 ? 'warn ' : 'info ';
-      const rest = Object.entries(fields).map(
-        ([k, v]) => ` ${k}=${typeof v === 'string' ? v : JSON.stringify(v)}`,
-      );
-      process.stderr.write(`${String(time).slice(11, 19)} ${name} ${label} ${msg}${rest.join('')}\n`);
-    },
-  };
+  return { write: (line) => void process.stderr.write(`${readableLogLine(line.trimEnd(), true)}\n`) };
 }
 
 class RateLimiter {

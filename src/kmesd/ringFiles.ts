@@ -23,8 +23,8 @@ export const EMIT_SOCKET = 'emit.sock';
 export const KMSG_CURSOR_FILE = 'kmsg-cursor';
 
 const RING_NAME = /^cpu-([0-9]{4})\.ring$/;
-/** What a writer that was killed while creating or replacing a ring leaves behind. */
-const UNFINISHED_RING = /^\.?cpu-[0-9]{4}\.ring.+$/;
+/** What a writer that was killed while creating or replacing a ring, or the boot ID, leaves behind. */
+const UNFINISHED = /^(\.?cpu-[0-9]{4}\.ring.+|boot-id\.new)$/;
 
 /** Path of the ring of one CPU. */
 export function ringPath(directory: string, cpu: number): string {
@@ -56,7 +56,7 @@ export function claimRingDirectory(
   const lock = openLock(path);
   try {
     if (!native.lockFile(lock)) throw new KmesdError(`${path}: another kmesd serves this directory`);
-    for (const name of readdirSync(path).filter((name) => UNFINISHED_RING.test(name)))
+    for (const name of readdirSync(path).filter((name) => UNFINISHED.test(name)))
       unlinkSync(join(path, name));
     settleBoot(path, bootId, report);
     return { path, existing: listRings(path), release: () => closeSync(lock) };

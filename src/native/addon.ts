@@ -17,6 +17,9 @@ export type ChannelHandle = Handle<'channel'>;
 export type SegmentHandle = Handle<'segment'>;
 export type DrainHandle = Handle<'drain'>;
 export type CursorHandle = Handle<'cursor'>;
+export type ReceiverHandle = Handle<'receiver'>;
+export type DatagramsHandle = Handle<'datagrams'>;
+export type SeriesCacheHandle = Handle<'seriesCache'>;
 
 /** What a ring's metadata said when it was mapped. */
 export interface RingInfo {
@@ -166,7 +169,8 @@ export interface CursorField {
 
 /**
  * A merged read over several databases. Every part's SELECT yields, in this order: one column per
- * sort key, then EVENT_COLUMNS, then the payload; its rows are sorted by the sort keys.
+ * sort key, then EVENT_COLUMNS and the payload, or, where `encoded`, the record itself as a msgpack
+ * map; its rows are sorted by the sort keys.
  */
 export interface CursorOptions {
   readonly parts: readonly CursorPart[];
@@ -174,8 +178,9 @@ export interface CursorOptions {
   readonly skip: bigint;
   /** Null = no limit. */
   readonly take: bigint | null;
-  /** Null = all header columns and all top-level payload fields. */
+  /** Null = all header columns and all top-level payload fields. Without meaning where `encoded`. */
   readonly fields: readonly CursorField[] | null;
+  readonly encoded: boolean;
 }
 
 export interface CursorChunk {
@@ -184,6 +189,66 @@ export interface CursorChunk {
   readonly done: boolean;
   /** One complete wire frame `{status: "ok", records: [...]}` with its length prefix. */
   readonly frame: Uint8Array;
+}
+
+/** A datagram socket of the log or the metric path (LOG-5, MET-13). */
+export interface ReceiverOptions {
+  readonly path: string;
+  /** Permission bits of the socket file, set right after bind (LOG-8). */
+  readonly mode: number;
+  /** Bytes the two buffers hold together; what finds them full is dropped and counted. */
+  readonly capacityBytes: number;
+}
+
+/** Figures of a receiver since it was opened. */
+export interface ReceiverStatus {
+  /** Taken from the socket, dropped ones included. */
+  readonly datagrams: bigint;
+  readonly bytes: bigint;
+  /** Found the buffer full. */
+  readonly dropped: bigint;
+  /** Longer than a datagram may be (LOG-12): dropped whole. */
+  readonly truncated: bigint;
+  /** Bytes that wait in the filling buffer. */
+  readonly waiting: number;
+  /** `receiverFinish` has read what was queued; nothing more will come. */
+  readonly finished: boolean;
+}
+
+/** Datagrams taken out of a receiver, to be decoded in steps. */
+export interface DatagramBatch {
+  readonly batch: DatagramsHandle;
+  readonly datagrams: number;
+  readonly bytes: number;
+  /** CLOCK_MONOTONIC ns at which its first datagram came. */
+  readonly openedAt: bigint;
+}
+
+/** One step of decoding. Invalid records are skipped in silence (LOG-18..23, MET-21..27). */
+export interface DecodedRecords {
+  /** Valid records in this step. */
+  readonly records: number;
+  /** The batch holds more bytes to decode. */
+  readonly more: boolean;
+}
+
+/** One step of metric decoding. */
+export interface DecodedSamples extends DecodedRecords {
+  /** Distinct series of this step that the cache does not know, numbered from 0. */
+  readonly unresolved: number;
+}
+
+/** A series to look up or to create (MET-28). */
+export interface SeriesKey {
+  readonly name: string;
+  /** Canonical label string (MET-29). */
+  readonly labels: string;
+  /** FNV-1a 64 of it, signed (MET-31). */
+  readonly labelHash: bigint;
+  /** 0 counter, 1 gauge, 2 histogram; of the first sample of this step. */
+  readonly type: 0 | 1 | 2;
+  /** Null for counter and gauge. */
+  readonly boundariesHash: bigint | null;
 }
 
 export interface PeerCredentials {
@@ -269,6 +334,56 @@ export interface NativeAddon {
   cursorFetch(cursor: CursorHandle, maxRecords: number, maxBytes: number): CursorChunk;
   cursorClose(cursor: CursorHandle): void;
 
+  // Datagram sockets of logs and metrics (LOG-5..12, MET-13..16).
+  /** Binds and sets the mode; datagrams wait in the kernel until the thread runs. EADDRINUSE when the path exists. */
+  receiverOpen(options: ReceiverOptions): ReceiverHandle;
+  /**
+   * Starts the thread that does nothing but empty the socket. `available` is called on this thread when
+   * the buffer turns non-empty, passes half its size, and at the end.
+   */
+  receiverStart(receiver: ReceiverHandle, available: () => void): void;
+  /** Swaps the filling buffer out; null when it is empty or the previous one is still out. */
+  receiverTake(receiver: ReceiverHandle): DatagramBatch | null;
+  /** Appends a datagram as if it had been received; false when the buffer is full. */
+  receiverInject(receiver: ReceiverHandle, datagram: Uint8Array): boolean;
+  /** Removes the path, refuses new traffic and reads what is queued, within `maxBytes` and `ms` (LIFE-201, LIFE-202). */
+  receiverFinish(receiver: ReceiverHandle, maxBytes: number, ms: number): void;
+  receiverStatus(receiver: ReceiverHandle): ReceiverStatus;
+  /** Ends the thread, closes the socket. The path is removed if it is still this socket's. Safe twice. */
+  receiverClose(receiver: ReceiverHandle): void;
+  /** The batch's memory goes back to its receiver. */
+  datagramsRelease(batch: DatagramsHandle): void;
+  /** Decodes the next log records of the batch in place of the last ones; `log_batch(batch)` yields them in SQL. */
+  logDecode(batch: DatagramsHandle, maxRecords: number): DecodedRecords;
+
+  // Metrics: series resolution (MET-28..37).
+  seriesCacheOpen(capacity: number): SeriesCacheHandle;
+  seriesCacheLimit(cache: SeriesCacheHandle, capacity: number): void;
+  /** Entries made since the last call of either stay (committed) or go (rolled back) (MET-37). */
+  seriesCacheCommitted(cache: SeriesCacheHandle): void;
+  seriesCacheRolledBack(cache: SeriesCacheHandle): void;
+  /** Series that retention has deleted (MET-37). */
+  seriesCacheForget(cache: SeriesCacheHandle, ids: BigInt64Array): void;
+  seriesCacheStatus(cache: SeriesCacheHandle): {
+    readonly entries: number;
+    readonly bytes: number;
+    readonly hits: bigint;
+    readonly misses: bigint;
+  };
+  seriesCacheClose(cache: SeriesCacheHandle): void;
+  /** Decodes the next samples of the batch in place of the last ones and resolves those the cache knows. */
+  metricDecode(batch: DatagramsHandle, cache: SeriesCacheHandle, maxRecords: number): DecodedSamples;
+  metricUnresolved(batch: DatagramsHandle, index: number): SeriesKey;
+  /**
+   * Names the id and the stored type of an unresolved series. Samples of another type are dropped (MET-35).
+   */
+  metricResolve(batch: DatagramsHandle, index: number, id: bigint, type: 0 | 1 | 2): void;
+  /**
+   * Everything is resolved: sorts the samples by series, then timestamp, equal ones as they came.
+   * `metric_batch(batch)` yields them in SQL. Returns how many are left.
+   */
+  metricSort(batch: DatagramsHandle): number;
+
   // System.
   peerCredentials(fd: number): PeerCredentials;
   /** One datagram to a Unix socket; a leading '@' means the abstract namespace. Never blocks. */
@@ -291,6 +406,8 @@ export interface NativeAddon {
   processConnectorReceive(fd: number): { readonly records: Uint8Array; readonly overruns: number };
   /** Unsubscribes and closes. */
   processConnectorClose(fd: number): void;
+  /** Both ends of a new pipe, blocking and not inherited by child processes unless handed to them. */
+  openPipe(): { readonly read: number; readonly write: number };
   /** flock(2) on a descriptor: exclusive, non-blocking; false when another process holds it. */
   lockFile(fd: number): boolean;
   /** CLOCK_REALTIME and CLOCK_MONOTONIC in ns. */

@@ -4,11 +4,13 @@
  */
 import { EVENT_COLUMNS, type EventColumn } from '../stores/eventColumns.js';
 import type {
+  CommonClauses,
   CompareOperator,
   Condition,
   EventsQuery,
   FieldRef,
   Literal,
+  MetricQuery,
   NamePattern,
   Query,
   StringOperator,
@@ -31,7 +33,7 @@ const STORAGE: Readonly<
   boot_id: { type: 'guid', nullable: false },
 };
 
-/** A header column, or a payload path (QL-41). */
+/** A header column or a payload path (QL-41); in LOGS and METRIC the SQL that gives the field (QL-42, QL-43). */
 export type PlanField =
   | {
       readonly kind: 'column';
@@ -39,7 +41,16 @@ export type PlanField =
       readonly type: 'integer' | 'text' | 'guid';
       readonly nullable: boolean;
     }
-  | { readonly kind: 'payload'; readonly name: string; readonly path: readonly string[] };
+  | { readonly kind: 'payload'; readonly name: string; readonly path: readonly string[] }
+  | {
+      readonly kind: 'expression';
+      readonly name: string;
+      readonly sql: string;
+      readonly type: 'integer' | 'real' | 'text' | 'guid';
+    };
+
+/** Which field of its mode a name means. */
+export type FieldResolver = (field: Pick<FieldRef, 'name' | 'path'>) => PlanField;
 
 /** A number, a string, or the 16 bytes of a GUID; booleans are 1n and 0n (QL-26). */
 export type Operand = bigint | number | string | Uint8Array;
@@ -92,13 +103,21 @@ export interface EventsPlan {
  */
 export function unsupportedReason(query: Query): string | null {
   if (query.mode === 'INDEX') return 'EVENTS INDEX is not available in this version';
-  if (query.mode !== 'EVENTS') return `${query.mode} queries are not available in this version`;
-  if (query.stream) return 'STREAM is not available in this version';
-  if (query.aggregation !== null) return 'aggregation is not available in this version';
   if (query.where !== null && hasCrossFilter(query.where)) {
     return 'cross-type filters are not available in this version';
   }
+  if (query.mode === 'METRIC') return unsupportedInMetric(query);
+  if (query.stream) return 'STREAM is not available in this version';
+  if (query.aggregation !== null) return 'aggregation is not available in this version';
   return null;
+}
+
+function unsupportedInMetric(query: MetricQuery): string | null {
+  if (query.valueFunction !== null) return `${query.valueFunction} is not available in this version`;
+  if (query.window !== null) return `${query.window.function} is not available in this version`;
+  if (query.select !== null) return 'SELECT in METRIC is not available in this version';
+  if (query.brackets !== null) return null;
+  return 'combining series is not available in this version; add [] for each series by itself';
 }
 
 function hasCrossFilter(condition: Condition): boolean {
@@ -123,17 +142,27 @@ function hasCrossFilter(condition: Condition): boolean {
 export function planEvents(query: EventsQuery, now: bigint): EventsPlan {
   const reason = unsupportedReason(query);
   if (reason !== null) throw new QueryError('V', 'unsupported', reason);
-  const where = query.where === null ? null : planCondition(query.where, now);
+  const where = query.where === null ? null : planCondition(query.where, now, planField);
   return {
     pattern: query.pattern === null ? null : { kind: query.pattern.kind, text: query.pattern.text },
-    from: query.since === null ? null : resolveTime(query.since, now),
-    to: query.until === null ? (now > MAX_TIME ? MAX_TIME : now) : resolveTime(query.until, now) - 1n,
+    ...planRange(query, now),
     where,
     select: query.select === null ? null : query.select.map(planField),
-    sort: planSort(query),
+    sort: planSort(query, planField),
     skip: query.skip ?? 0n,
     take: query.take,
     trackedFields: trackedFields(query.pattern !== null, where),
+  };
+}
+
+/** The bounds of a query's time range in ns, both inclusive (QL-50, QL-51). */
+export function planRange(
+  query: Pick<CommonClauses, 'since' | 'until'>,
+  now: bigint,
+): { readonly from: bigint | null; readonly to: bigint } {
+  return {
+    from: query.since === null ? null : resolveTime(query.since, now),
+    to: query.until === null ? (now > MAX_TIME ? MAX_TIME : now) : resolveTime(query.until, now) - 1n,
   };
 }
 
@@ -145,41 +174,45 @@ export function planField(field: Pick<FieldRef, 'name' | 'path'>): PlanField {
 }
 
 /** A field sorted by twice counts where it stands first: later it can no longer decide. */
-function planSort(query: EventsQuery): EventsPlan['sort'] {
+export function planSort(query: Pick<CommonClauses, 'sort'>, resolve: FieldResolver): EventsPlan['sort'] {
   const seen = new Set<string>();
   return query.sort
     .filter(({ field }) => !seen.has(field.name) && seen.add(field.name))
-    .map(({ field, descending }) => ({ field: planField(field), descending }));
+    .map(({ field, descending }) => ({ field: resolve(field), descending }));
 }
 
-function planCondition(condition: Condition, now: bigint): PlanCondition {
+/** A WHERE condition with its literals and names resolved. */
+export function planCondition(condition: Condition, now: bigint, resolve: FieldResolver): PlanCondition {
   switch (condition.kind) {
     case 'and':
     case 'or':
-      return { kind: condition.kind, terms: condition.terms.map((term) => planCondition(term, now)) };
+      return {
+        kind: condition.kind,
+        terms: condition.terms.map((term) => planCondition(term, now, resolve)),
+      };
     case 'compare':
       return {
         kind: 'compare',
-        field: planField(condition.field),
+        field: resolve(condition.field),
         operator: condition.operator,
         value: operandOf(condition.value, now),
       };
     case 'match':
       return {
         kind: 'match',
-        field: planField(condition.field),
+        field: resolve(condition.field),
         operator: condition.operator,
         value: condition.value.value,
       };
     case 'in':
       return {
         kind: 'in',
-        field: planField(condition.field),
+        field: resolve(condition.field),
         negated: condition.negated,
         values: condition.values.map((value) => operandOf(value, now)),
       };
     case 'null':
-      return { kind: 'null', field: planField(condition.field), negated: condition.negated };
+      return { kind: 'null', field: resolve(condition.field), negated: condition.negated };
     default:
       throw new QueryError('V', 'unsupported', 'cross-type filters are not available in this version');
   }

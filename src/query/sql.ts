@@ -8,7 +8,10 @@ import { fieldExpression, translatePattern, translatePredicate } from './sqlPred
 /** What a fan-out needs besides the slots: the statement of each part and the rules of the merge. */
 export interface ShardQuery
   extends Pick<CursorPart, 'sql' | 'params'>,
-    Pick<CursorOptions, 'sort' | 'skip' | 'take' | 'fields'> {}
+    Pick<CursorOptions, 'sort' | 'skip' | 'take' | 'fields' | 'encoded'> {
+  /** Whose databases the statement is for. */
+  readonly store: 'events' | 'logs' | 'metrics';
+}
 
 const MAX_LIMIT = 2n ** 63n - 1n;
 
@@ -19,16 +22,8 @@ const MAX_LIMIT = 2n ** 63n - 1n;
  */
 export function translateEvents(plan: EventsPlan): ShardQuery {
   const keys = sortKeys(plan);
-  const selected = [
-    ...keys.map((key, index) => `${fieldExpression(key.field)} AS k${index}`),
-    ...EVENT_COLUMNS,
-    'payload',
-  ].join(', ');
-  // BINARY, whatever a column is declared as: sorting tells case apart (QL-71).
-  const order = [
-    ...keys.map((key, index) => `k${index} COLLATE BINARY ${key.descending ? 'DESC' : 'ASC'}`),
-    'id DESC',
-  ].join(', ');
+  const selected = [...keyColumns(keys), ...EVENT_COLUMNS, 'payload'].join(', ');
+  const order = [...keyOrder(keys), 'id DESC'].join(', ');
   const statement = sql`SELECT ${new Fragment(selected)} FROM events WHERE ${conditions(plan)} ORDER BY ${new Fragment(order)}${limit(plan)}`;
   return {
     sql: statement.sql,
@@ -37,7 +32,19 @@ export function translateEvents(plan: EventsPlan): ShardQuery {
     skip: plan.skip,
     take: plan.take,
     fields: plan.select === null ? null : plan.select.map(cursorField),
+    encoded: false,
+    store: 'events',
   };
+}
+
+/** The merge keys as result columns `k0`, `k1`, ... */
+export function keyColumns(keys: EventsPlan['sort']): string[] {
+  return keys.map((key, index) => `${fieldExpression(key.field)} AS k${index}`);
+}
+
+/** Their order. BINARY, whatever a column is declared as: sorting tells case apart (QL-71). */
+export function keyOrder(keys: EventsPlan['sort']): string[] {
+  return keys.map((key, index) => `k${index} COLLATE BINARY ${key.descending ? 'DESC' : 'ASC'}`);
 }
 
 /** The sort fields, and timestamp descending to break ties (QL-70, QL-71). */
@@ -70,7 +77,7 @@ type Scope = 'top' | 'branch' | 'opaque';
 /** AND terms left open for the planner; one term gives up to three comparisons. */
 const OPEN_TERMS = 50;
 
-function translateCondition(condition: PlanCondition, scope: Scope): Fragment {
+export function translateCondition(condition: PlanCondition, scope: Scope): Fragment {
   switch (condition.kind) {
     case 'and': {
       const terms = condition.terms.map((term) => translateCondition(term, scope));
@@ -89,13 +96,15 @@ function translateCondition(condition: PlanCondition, scope: Scope): Fragment {
   }
 }
 
-function limit(plan: EventsPlan): Fragment {
+/** As many rows as SKIP and TAKE can need of one database (QX-23). */
+export function limit(plan: Pick<EventsPlan, 'skip' | 'take'>): Fragment {
   if (plan.take === null) return new Fragment('');
   const rows = plan.take === 0n ? 0n : plan.skip + plan.take;
   return sql` LIMIT ${rows > MAX_LIMIT ? MAX_LIMIT : rows}`;
 }
 
 function cursorField(field: PlanField): CursorField {
+  if (field.kind === 'expression') throw new RangeError(`${field.name}: an event has no such field`);
   if (field.kind === 'payload') return { name: field.name, column: -1, path: field.path };
   return { name: field.name, column: EVENT_COLUMNS.indexOf(field.name), path: [field.name] };
 }

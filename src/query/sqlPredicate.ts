@@ -54,6 +54,7 @@ export function payloadExpression(path: readonly string[]): string {
 /** The value of a field for sorting: the column, or the payload where it is NULL (QX-14). */
 export function fieldExpression(field: PlanField): string {
   if (field.kind === 'payload') return payloadExpression(field.path);
+  if (field.kind === 'expression') return field.sql;
   return field.nullable ? `COALESCE(${field.name}, ${payloadExpression([field.name])})` : field.name;
 }
 
@@ -61,6 +62,7 @@ export function fieldExpression(field: PlanField): string {
 export function translatePredicate(predicate: PlanPredicate): Fragment {
   const { field } = predicate;
   if (field.kind === 'payload') return payloadPredicate(payloadAt(field.path, NOCASE), predicate);
+  if (field.kind === 'expression') return columnPredicate(new Fragment(field.sql), field.type, predicate);
   const column = new Fragment(field.name);
   const onColumn = columnPredicate(column, field.type, predicate);
   if (!field.nullable) return onColumn;
@@ -73,9 +75,11 @@ export function translatePredicate(predicate: PlanPredicate): Fragment {
   return sql`(${onColumn} OR (${column} IS NULL AND ${onPayload}))`;
 }
 
-/** The event type pattern of the query, or null if every type fits (QL-60, QL-77). */
-export function translatePattern(pattern: Pick<NamePattern, 'kind' | 'text'>): Fragment | null {
-  const column = new Fragment('event_type');
+/** A name pattern on a text column, or null if every name fits (QL-60, QL-77, QL-85). */
+export function translatePattern(
+  pattern: Pick<NamePattern, 'kind' | 'text'>,
+  column = new Fragment('event_type'),
+): Fragment | null {
   switch (pattern.kind) {
     case 'equal':
       return textEquals(column, pattern.text);
@@ -94,7 +98,7 @@ export function translatePattern(pattern: Pick<NamePattern, 'kind' | 'text'>): F
 
 function columnPredicate(
   column: Fragment,
-  type: 'integer' | 'text' | 'guid',
+  type: 'integer' | 'real' | 'text' | 'guid',
   predicate: PlanPredicate,
 ): Fragment {
   switch (predicate.kind) {
@@ -108,7 +112,7 @@ function columnPredicate(
       if (type === 'guid') return guidIn(column, predicate.values, predicate.negated);
       return type === 'integer'
         ? integerIn(column, predicate.values, predicate.negated)
-        : scalarIn(column, NOCASE, predicate.values, predicate.negated);
+        : scalarIn(column, type === 'real' ? BINARY : NOCASE, predicate.values, predicate.negated);
   }
 }
 

@@ -6,7 +6,7 @@ import { readdirSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { openReadOnly, type ReadableFile } from './readConnection.js';
 import { EVENT_TABLE_COLUMNS } from './shardSchema.js';
-import { errorText } from './storeError.js';
+import { errorText, isCorruption } from './storeError.js';
 
 /** The metadata database shares the directory and holds no events. */
 const METADATA_FILE = 'eventd-meta.db';
@@ -17,7 +17,8 @@ type Verdict =
   /** Another store's file: skipped without a word. */
   | { readonly kind: 'other' }
   /** Skipped and logged, once for each state of the file. */
-  | { readonly kind: 'unreadable'; readonly reason: string };
+  /** `passing`: not because of what the file holds, so it is worth another look each time. */
+  | { readonly kind: 'unreadable'; readonly reason: string; readonly passing: boolean };
 
 interface Judged {
   readonly fingerprint: string;
@@ -54,7 +55,7 @@ export class EventDatabases {
       const stat = statSync(path, { throwIfNoEntry: false });
       if (stat === undefined || !stat.isFile()) continue;
       const judged = this.#judge(name, path, stat);
-      seen.set(name, judged);
+      if (!isPassing(judged.verdict)) seen.set(name, judged);
       if (judged.verdict.kind === 'events') files.push({ path, identity: identityOf(stat) });
     }
     this.#judged = seen;
@@ -73,6 +74,10 @@ export class EventDatabases {
   }
 }
 
+function isPassing(verdict: Verdict): boolean {
+  return verdict.kind === 'unreadable' && verdict.passing;
+}
+
 function lookInto(path: string): Verdict {
   try {
     const database = openReadOnly(path);
@@ -83,12 +88,13 @@ function lookInto(path: string): Verdict {
       if (columns.size === 0) return { kind: 'other' };
       const lacking = EVENT_TABLE_COLUMNS.filter((column) => !columns.has(column));
       if (lacking.length === 0) return { kind: 'events' };
-      return { kind: 'unreadable', reason: `its events table has no column ${lacking.join(', ')}` };
+      const reason = `its events table has no column ${lacking.join(', ')}`;
+      return { kind: 'unreadable', reason, passing: false };
     } finally {
       database.close();
     }
   } catch (error) {
-    return { kind: 'unreadable', reason: errorText(error) };
+    return { kind: 'unreadable', reason: errorText(error), passing: !isCorruption(error) };
   }
 }
 

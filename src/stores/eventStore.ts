@@ -2,10 +2,11 @@
  * Start-up of the event store: which shard files will be written, which stay read-only, and what takes
  * the place of the latter (LIFE-104, FAIL-12..20).
  */
-import { mkdirSync, readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import { openShardWriter, verifyShard } from './shard.js';
+import { dropStaleMarks, exclusionOf } from './exclusion.js';
+import { CHECK_TIMEOUT_MS, openShardWriter, verifyShard } from './shard.js';
 import { shardFileIndex, shardFileName } from './shardFiles.js';
 import { UPSERT_METADATA } from './shardSchema.js';
 import { StoreError } from './storeError.js';
@@ -15,6 +16,9 @@ const REPLACES = 'replaces_shard';
 
 /** Newest files looked at for a replacement; a start must not take longer the more of them there are. */
 const MAX_REPLACEMENTS_TRIED = 512;
+
+/** A file without tables is no larger; larger ones need not be opened to know. */
+const BLANK_BYTES = 64 * 1024;
 
 /** One shard as the daemon starts it. */
 export interface ShardPlan {
@@ -39,6 +43,7 @@ export interface EventStorePlan {
  */
 export function openEventStore(directory: string, shards: number): EventStorePlan {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
+  dropStaleMarks(directory);
   const good: ShardPlan[] = [];
   const excluded: { shard: number; error: StoreError }[] = [];
   for (let shard = 0; shard < shards; shard++) {
@@ -56,7 +61,11 @@ export function openEventStore(directory: string, shards: number): EventStorePla
  * so that files do not pile up start by start; the rest are fresh files above all that exist (FAIL-19).
  */
 function replacements(directory: string, shards: number): ShardPlan[] {
-  const present = readdirSync(directory).flatMap((name) => shardFileIndex(name) ?? []);
+  // A file that is still empty holds nothing and takes no number: a start on a full disk leaves those.
+  const present = readdirSync(directory).flatMap((name) => {
+    const index = shardFileIndex(name);
+    return index === null || (index >= shards && isBlankShard(join(directory, name))) ? [] : index;
+  });
   const newest = present.filter((index) => index >= shards).sort((a, b) => b - a);
   const earlier = new Map<number, string>();
   for (const index of newest.slice(0, MAX_REPLACEMENTS_TRIED)) {
@@ -64,7 +73,7 @@ function replacements(directory: string, shards: number): ShardPlan[] {
     const shard = replacedShard(file);
     if (shard !== null && !earlier.has(shard)) earlier.set(shard, file);
   }
-  let next = 1 + Math.max(...present);
+  let next = 1 + Math.max(shards - 1, ...present);
   return Array.from({ length: shards }, (_, shard) => {
     const used = earlier.get(shard);
     if (used !== undefined && tryOpen(used) === null) return { shard, file: used };
@@ -77,6 +86,14 @@ function replacements(directory: string, shards: number): ShardPlan[] {
     }
     return { shard, file };
   });
+}
+
+function isBlankShard(file: string): boolean {
+  try {
+    return statSync(file).size <= BLANK_BYTES && !verifyShard(file);
+  } catch {
+    return false;
+  }
 }
 
 /** The shard this file was made to replace; null for any other file and for one that is bad itself. */
@@ -103,6 +120,8 @@ export function inspectEventStore(
   return Array.from({ length: shards }, (_, shard) => {
     const file = join(directory, shardFileName(shard));
     try {
+      const exclusion = exclusionOf(file);
+      if (exclusion !== null) throw new StoreError('corrupt', file, exclusion);
       return verifyShard(file)
         ? { file, state: 'good', detail: 'schema and structure are right' }
         : { file, state: 'missing', detail: 'will be created' };
@@ -114,7 +133,11 @@ export function inspectEventStore(
 
 function tryOpen(file: string): StoreError | null {
   try {
-    openShardWriter(file).close();
+    const exclusion = exclusionOf(file);
+    if (exclusion !== null) return new StoreError('corrupt', file, exclusion);
+    // Looked at before it is opened for writing: closing that connection would checkpoint a WAL into a bad file.
+    verifyShard(file);
+    openShardWriter(file, CHECK_TIMEOUT_MS).close();
     return null;
   } catch (error) {
     if (error instanceof StoreError && error.kind !== 'io') return error;

@@ -3,15 +3,20 @@
  * which sequence does each CPU go on, and what above it is stored already?
  *
  * Nothing here depends on the size of the store: metadata rows give the resume points, and only the
- * newest rows are read, back to where the last run's order is known.
+ * newest rows are read, back to where the last run's order is known. A shard whose metadata rows were
+ * lost is the exception: its events are all that tells what it holds, so those of the boot are all read.
+ *
+ * Where the store is damaged, doubt goes one way: what cannot be read counts as not stored and is read
+ * from the ring again. Nothing counts as stored on the word of a row its shard's watermarks contradict.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { decode } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
+import { SequenceSet } from './sequenceSet.js';
 import type { ShardConnection } from './shard.js';
+import { CHECKED_ROWS, rowsOfBoot } from './shardRows.js';
 import { errorText } from './storeError.js';
-import { type CpuWatermark, readWatermarks } from './watermarks.js';
+import { readWatermarks, type StoredWatermark } from './watermarks.js';
 
 /** Where one CPU goes on. */
 export interface CpuResume {
@@ -44,18 +49,23 @@ export const NOTHING_SEEN: CpuResume = {
 };
 
 /** Rows looked at for a resume point's timestamp; it only decorates a gap record. */
-const TIMESTAMP_SCAN_ROWS = 2000;
+const TIMESTAMP_ROWS = 2000;
+
+const MAX_SEQUENCE = 2n ** 63n - 1n;
 
 interface ShardView {
   readonly file: string;
   readonly db: ShardConnection;
-  readonly watermarks: Map<number, CpuWatermark>;
+  /** Null: the shard was written in this boot, but its watermarks are lost. */
+  readonly watermarks: Map<number, StoredWatermark> | null;
 }
+
+type Unreadable = { file: string; reason: string }[];
 
 /** Reads every shard file in the directory, active or historical. */
 export function resolveBoot(directory: string, bootId: Uint8Array): BootResolution {
   const views: ShardView[] = [];
-  const unreadable: { file: string; reason: string }[] = [];
+  const unreadable: Unreadable = [];
   let restart = false;
   try {
     for (const name of readdirSync(directory)
@@ -87,8 +97,8 @@ function openView(file: string, bootId: Uint8Array): ShardView | null {
       .prepare("SELECT count(*) AS n FROM sqlite_master WHERE name IN ('events', 'metadata')")
       .get();
     if ((tables as { n: bigint }).n !== 2n) return null;
-    const watermarks = readWatermarks(db, bootId) ?? newestRowIsOfBoot(db, bootId);
-    if (watermarks === null) return null;
+    const watermarks = watermarksOf(db, bootId);
+    if (watermarks === null && !newestRowIsOfBoot(db, bootId)) return null;
     keep = true;
     return { file, db, watermarks };
   } finally {
@@ -96,121 +106,141 @@ function openView(file: string, bootId: Uint8Array): ShardView | null {
   }
 }
 
+/** Damaged metadata are as good as lost; the events may still be readable, and then they count. */
+function watermarksOf(db: ShardConnection, bootId: Uint8Array): Map<number, StoredWatermark> | null {
+  try {
+    return readWatermarks(db, bootId);
+  } catch {
+    return null;
+  }
+}
+
 /** A shard whose metadata rows were lost still counts as written in this boot when its newest row says so. */
-function newestRowIsOfBoot(db: ShardConnection, bootId: Uint8Array): Map<number, CpuWatermark> | null {
-  const row = db.prepare('SELECT boot_id FROM events ORDER BY id DESC LIMIT 1').get() as
-    | { boot_id: Buffer }
-    | undefined;
-  return row?.boot_id.equals(bootId) === true ? new Map() : null;
+function newestRowIsOfBoot(db: ShardConnection, bootId: Uint8Array): boolean {
+  // The loop ends the statement, which an iterator left alone would keep open.
+  for (const _ of rowsOfBoot(db, bootId)) return true;
+  return false;
 }
 
 function resumePoints(
   views: readonly ShardView[],
   bootId: Uint8Array,
-  unreadable: { file: string; reason: string }[],
+  unreadable: Unreadable,
 ): Map<number, CpuResume> {
-  const cpus = new Set(views.flatMap(({ watermarks }) => [...watermarks.keys()]));
+  const cpus = new Set(views.flatMap(({ watermarks }) => [...(watermarks?.keys() ?? [])]));
   const scans = new Map<number, CpuScan>();
   for (const cpu of cpus) {
-    const marks = views.flatMap(({ watermarks }) => watermarks.get(cpu) ?? []);
+    const marks = views.flatMap(({ watermarks }) => watermarks?.get(cpu) ?? []);
     const settled = maximum(marks.map((m) => m.settled));
     const unsettled = marks.filter((m) => m.upper > settled).map((m) => m.floor);
-    scans.set(cpu, new CpuScan(settled, maximum(marks.map((m) => m.last)), minimum(unsettled, settled)));
+    // Lost watermarks may have told of rows out of order.
+    if (views.some((view) => view.watermarks === null) || marks.some((m) => !m.whole)) unsettled.push(0n);
+    scans.set(cpu, new CpuScan(settled, minimum(unsettled, settled)));
   }
   for (const view of views) {
     try {
-      scanNewest(view, bootId, scans);
+      if (scanNewest(view, bootId, scans)) continue;
+      const reason = 'watermarks are missing in its metadata; all its events of this boot were read instead';
+      unreadable.push({ file: view.file, reason });
     } catch (error) {
       // A damaged page must not keep eventd from starting (FAIL-12, FAIL-15): what was found before it
       // counts, and what it may have hidden is read from the ring again.
       unreadable.push({ file: view.file, reason: errorText(error) });
     }
   }
-  return new Map([...scans].map(([cpu, scan]) => [cpu, scan.result()]));
+  return new Map([...scans].map(([cpu, scan]) => [cpu, scan.result(newestTimestamp(views, bootId, cpu))]));
 }
 
-/** Walks one shard backwards until every CPU's floor is reached. */
-function scanNewest({ db, watermarks }: ShardView, bootId: Uint8Array, scans: Map<number, CpuScan>): void {
+/** Walks one shard backwards until every CPU's floor is reached. False when it had to read the whole boot. */
+function scanNewest({ db, watermarks }: ShardView, bootId: Uint8Array, scans: Map<number, CpuScan>): boolean {
   const open = new Set<number>();
-  for (const [cpu, { last }] of watermarks) {
-    const scan = scans.get(cpu);
-    if (scan !== undefined && last > scan.settled) open.add(cpu);
+  let whole = watermarks !== null;
+  for (const [cpu, mark] of watermarks ?? []) {
+    if (mark.last > (scans.get(cpu)?.settled ?? 0n)) open.add(cpu);
+    whole &&= mark.whole;
   }
-  const rows = db
-    .prepare(
-      `SELECT boot_id, cpu_id, sequence, timestamp, CASE WHEN sequence IS NULL AND origin_class IS NULL
-         AND event_type = 'synthetic.gap' THEN payload END AS gap FROM events ORDER BY id DESC`,
-    )
-    .iterate() as IterableIterator<{
-    boot_id: Buffer;
-    cpu_id: bigint | null;
-    sequence: bigint | null;
-    timestamp: bigint;
-    gap: Buffer | null;
-  }>;
+  const scanOf = (cpu: number) => {
+    const known = scans.get(cpu);
+    // Every commit writes the watermarks of its CPUs: a row of any other says that they were lost.
+    if (watermarks?.get(cpu) === undefined) whole = false;
+    if (known !== undefined) return known;
+    const scan = new CpuScan(0n, 0n);
+    scans.set(cpu, scan);
+    return scan;
+  };
+  const highest = (cpu: number) => {
+    const mark = watermarks?.get(cpu);
+    return mark?.whole === true ? mark.last : MAX_SEQUENCE;
+  };
   let seen = 0;
-  for (const row of rows) {
-    if (!row.boot_id.equals(bootId)) break;
-    if (row.cpu_id !== null && row.sequence !== null) {
-      const scan = scans.get(Number(row.cpu_id));
-      scan?.stored(row.sequence, row.timestamp);
-      if (scan !== undefined && row.sequence <= scan.floor) open.delete(Number(row.cpu_id));
-    } else if (row.gap !== null) {
-      const gap = gapRange(row.gap);
-      if (gap !== null) scans.get(gap.cpu)?.recorded(gap.first, gap.last);
+  for (const range of rowsOfBoot(db, bootId)) {
+    if (range !== null) {
+      const { cpu, first, last, isEvent } = range;
+      const scan = scanOf(cpu);
+      if (last <= highest(cpu)) scan.found(first, last);
+      // Gap records of lost batches may stand behind newer events; the order of events is what counts.
+      if (isEvent && last <= scan.floor) open.delete(cpu);
     }
-    if (open.size === 0 && ++seen >= TIMESTAMP_SCAN_ROWS) break;
+    if (whole && open.size === 0 && ++seen >= CHECKED_ROWS) break;
   }
+  return whole;
+}
+
+/** Header timestamp of one event, where it is among a shard's newest rows; it only decorates a gap record. */
+function newestTimestamp(
+  views: readonly ShardView[],
+  bootId: Uint8Array,
+  cpu: number,
+): (sequence: bigint) => bigint | null {
+  return (sequence) => {
+    for (const { db } of views) {
+      try {
+        const timestamp = db
+          .prepare(
+            `SELECT timestamp FROM (SELECT * FROM events ORDER BY id DESC LIMIT ${TIMESTAMP_ROWS})
+             WHERE cpu_id = ? AND sequence = ? AND boot_id = ?`,
+          )
+          .pluck()
+          .get(cpu, sequence, bootId);
+        if (typeof timestamp === 'bigint') return timestamp;
+      } catch {
+        // The walk has met the same damage and reported it.
+      }
+    }
+    return null;
+  };
 }
 
 /** What is stored of one CPU above its resume point. */
 class CpuScan {
-  readonly #ranges: [bigint, bigint][] = [];
-  #timestamp: bigint | null = null;
+  readonly #found = new SequenceSet();
 
   constructor(
     readonly settled: bigint,
-    readonly last: bigint,
     readonly floor: bigint,
   ) {}
 
-  stored(sequence: bigint, timestamp: bigint): void {
-    if (sequence === this.settled) this.#timestamp = timestamp;
-    this.recorded(sequence, sequence);
+  found(first: bigint, last: bigint): void {
+    if (last <= this.settled) return;
+    if (first === last) this.#found.add(first);
+    else this.#found.addRange(first > this.settled ? first : this.settled + 1n, last);
   }
 
-  recorded(first: bigint, last: bigint): void {
-    if (last > this.settled) this.#ranges.push([first > this.settled ? first : this.settled + 1n, last]);
-  }
-
-  result(): CpuResume {
-    const merged: [bigint, bigint][] = [];
-    for (const [first, last] of this.#ranges.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0))) {
-      const previous = merged.at(-1);
-      if (previous !== undefined && first <= previous[1] + 1n) {
-        if (last > previous[1]) previous[1] = last;
-      } else merged.push([first, last]);
-    }
-    const upper = merged.at(-1)?.[1] ?? 0n;
+  /** What follows the settled sequences without a hole is as good as settled. */
+  result(timestampOf: (sequence: bigint) => bigint | null): CpuResume {
+    const ranges = this.#found.ranges();
+    const [next] = ranges;
+    const adjoins = next !== undefined && next[0] <= this.settled + 1n;
+    const sequence = adjoins ? next[1] : this.settled;
+    const covered = adjoins ? ranges.slice(1) : ranges;
+    const upper = covered.at(-1)?.[1] ?? 0n;
     return {
-      sequence: this.settled,
-      timestamp: this.#timestamp,
-      covered: BigUint64Array.from(merged.flat()),
-      floor: upper > 0n ? this.floor : this.settled,
+      sequence,
+      timestamp: sequence > 0n ? timestampOf(sequence) : null,
+      covered: BigUint64Array.from(covered.flat()),
+      floor: upper > 0n ? this.floor : sequence,
       upper,
     };
-  }
-}
-
-/** The range a gap record names, or null when its payload is not ours. */
-function gapRange(payload: Buffer): { cpu: number; first: bigint; last: bigint } | null {
-  try {
-    const map = decode(payload, { useBigInt64: true }) as Record<string, number | bigint>;
-    const { cpu_id: cpu, first_missing: first, last_missing: last } = map;
-    if (cpu === undefined || first === undefined || last === undefined) return null;
-    return { cpu: Number(cpu), first: BigInt(first), last: BigInt(last) };
-  } catch {
-    return null;
   }
 }
 

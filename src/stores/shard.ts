@@ -5,6 +5,7 @@
 import { closeSync, existsSync, openSync, statSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { addonPath } from '../native/addon.js';
+import { setStrayWalAside } from './exclusion.js';
 import {
   EVENT_TABLE_COLUMNS,
   REQUIRED_OBJECTS,
@@ -30,19 +31,25 @@ export const WRITER_PRAGMAS: readonly string[] = [
 /** A writer waits this long, in ms, for a lock that only a retention batch or a closing reader can hold. */
 const BUSY_TIMEOUT_MS = 5000;
 
+/** The checks of a start wait no longer, in ms: they run on the main thread, and a stop has its bound. */
+export const CHECK_TIMEOUT_MS = 1000;
+
 /**
  * Opens the shard for writing, creating and initialising the file where it does not exist.
  * The connection is in WAL mode with synchronous=FULL, so a commit survives power loss (ING-49, ING-50).
  *
  * @throws StoreError `schema` or `corrupt` when an existing file must not be written, `io` otherwise.
  */
-export function openShardWriter(file: string): ShardConnection {
+export function openShardWriter(file: string, busyTimeoutMs = BUSY_TIMEOUT_MS): ShardConnection {
   return guarded(file, () => {
     // An empty file is what a crash between creation and the first transaction leaves: it is new.
     const isNew = !existsSync(file) || statSync(file).size === 0;
     // The audit trail is nobody else's to read; SQLite gives the WAL the mode of the database.
-    if (isNew) closeSync(openSync(file, 'a', 0o600));
-    const db = new Database(file, { timeout: BUSY_TIMEOUT_MS });
+    if (isNew) {
+      setStrayWalAside(file);
+      closeSync(openSync(file, 'a', 0o600));
+    }
+    const db = new Database(file, { timeout: busyTimeoutMs });
     try {
       db.loadExtension(addonPath);
       db.defaultSafeIntegers(true);
@@ -69,7 +76,7 @@ export function openShardWriter(file: string): ShardConnection {
 export function verifyShard(file: string): boolean {
   if (!existsSync(file) || statSync(file).size === 0) return false;
   return guarded(file, () => {
-    const db = new Database(file, { readonly: true, timeout: BUSY_TIMEOUT_MS });
+    const db = new Database(file, { readonly: true, timeout: CHECK_TIMEOUT_MS });
     try {
       if (!hasAnyTable(db)) return false;
       checkShard(db, file);

@@ -5,6 +5,7 @@
 import { type ChannelHandle, native, type SegmentInfo, type SegmentRun } from '../native/addon.js';
 import { type BatchLoad, IDLE_LOAD, lingerMs, observeBatch } from './batchPolicy.js';
 import { openShardWriter, type ShardConnection } from './shard.js';
+import { SHARD_TRUNCATED, ShardFileGuard } from './shardFileGuard.js';
 import { INSERT_SEGMENT, INSERT_SYNTHETIC } from './shardSchema.js';
 import { errorText, isCorruption, sqliteCode } from './storeError.js';
 import { gapEvent, type SyntheticEvent } from './synthetic.js';
@@ -73,6 +74,7 @@ export class ShardCommitter {
   readonly #begin;
   readonly #commit;
   readonly #watermarks: WatermarkWriter;
+  readonly #guard: ShardFileGuard;
   readonly #synthetic: SyntheticEvent[] = [];
   #lost: SegmentRun[] = [];
   /** The last transaction failed: the next one risks no segment before it has stored what is owed. */
@@ -82,6 +84,11 @@ export class ShardCommitter {
   #load: BatchLoad = IDLE_LOAD;
   #lastEnd = performance.now();
   #sinceCheckpoint = 0;
+  /** The last checkpoint failed. */
+  #checkpointFails = false;
+  #checkpointFailure: { readonly code: string; readonly message: string } | null = null;
+  /** The file must not be written again, the checkpoint at close included. */
+  #damaged = false;
 
   /** @throws StoreError when the file must not be written. */
   constructor(options: ShardCommitterOptions) {
@@ -92,6 +99,7 @@ export class ShardCommitter {
     this.#begin = this.#db.prepare('BEGIN IMMEDIATE');
     this.#commit = this.#db.prepare('COMMIT');
     this.#watermarks = new WatermarkWriter(this.#db, options.bootId);
+    this.#guard = new ShardFileGuard(options.file);
   }
 
   /** Takes a synthetic row for the next transaction (ING-71). Never blocks. */
@@ -117,12 +125,14 @@ export class ShardCommitter {
    */
   commit(limits: CommitLimits): CommitResult {
     const started = performance.now();
+    if (this.#waiting() === 0) return this.#nothing(0);
+    this.#checkFile();
     const owed = this.#lost.slice(0, limits.maxBatchSize);
     const synthetic = this.#synthetic.slice(0, Math.max(limits.maxBatchSize - owed.length, 0));
     const owes = owed.length < this.#lost.length || (this.#proving && owed.length + synthetic.length > 0);
     const room = Math.min(limits.maxBatchSize - owed.length - synthetic.length, this.#trusted);
     const segment = owes ? null : this.#take(room, limits.maxBatchSize);
-    if (owed.length + synthetic.length === 0 && segment === null) return this.#nothing();
+    if (owed.length + synthetic.length === 0 && segment === null) return this.#nothing(this.#waiting());
     try {
       this.#begin.run();
       this.#store(owed, synthetic, segment);
@@ -152,9 +162,25 @@ export class ShardCommitter {
     };
   }
 
-  /** Closes the connection; SQLite checkpoints the WAL (LIFE-207). */
+  /** Why a checkpoint failed: the first failure of a row of them, once (FAIL-11). */
+  takeCheckpointFailure(): { readonly code: string; readonly message: string } | null {
+    const failure = this.#checkpointFailure;
+    this.#checkpointFailure = null;
+    return failure;
+  }
+
+  /** Closes the connection; SQLite checkpoints the WAL (LIFE-207), but never into a damaged file (FAIL-13). */
   close(): void {
+    if (this.#damaged) this.#keepWal();
     this.#db.close();
+  }
+
+  #keepWal(): void {
+    try {
+      this.#db.prepare('SELECT eventd_keep_wal()').get();
+    } catch {
+      // The statement touches no page; what fails here failed because the connection is beyond use.
+    }
   }
 
   /** The next segment, cut to what the other rows leave of the batch: those count, too (ING-55). */
@@ -171,7 +197,15 @@ export class ShardCommitter {
     }
   }
 
-  #nothing(): CommitResult {
+  /** SQLite would go on writing to a file that has no name any more, and the rows would be gone with it. */
+  #checkFile(): void {
+    const problem = this.#guard.problem();
+    if (problem === null) return;
+    this.#damaged = problem.code === SHARD_TRUNCATED;
+    throw new CommitError(problem.code, `${this.#options.file}: ${problem.detail}`, true, []);
+  }
+
+  #nothing(waiting: number): CommitResult {
     this.#proving = false;
     return {
       rows: 0,
@@ -179,7 +213,7 @@ export class ShardCommitter {
       bytes: 0,
       synthetic: 0,
       commitMs: 0,
-      more: this.#waiting() > 0,
+      more: waiting > 0,
       lingerMs: 0,
     };
   }
@@ -249,6 +283,7 @@ export class ShardCommitter {
     if (segment !== null) this.#trusted = FIRST_TRUST;
     const lost = segment === null ? [] : native.segmentLost(segment.segment);
     this.#lost.push(...lost);
+    this.#damaged ||= isCorruption(error);
     return new CommitError(
       sqliteCode(error) ?? 'ERR_COMMIT',
       `${this.#options.file}: ${errorText(error)}`,
@@ -268,9 +303,15 @@ export class ShardCommitter {
   #checkpointed(): boolean {
     try {
       const [state] = this.#db.pragma('wal_checkpoint(PASSIVE)') as { log: bigint; checkpointed: bigint }[];
+      this.#checkpointFails = false;
       return state !== undefined && state.log === state.checkpointed;
-    } catch {
-      // The batch is committed and the WAL keeps it. A full or failing disk will show in the next commit.
+    } catch (error) {
+      // The batch is committed and the WAL keeps it; the next checkpoint tries again.
+      if (!this.#checkpointFails) {
+        const message = `${this.#options.file}: checkpoint: ${errorText(error)}`;
+        this.#checkpointFailure = { code: sqliteCode(error) ?? 'ERR_CHECKPOINT', message };
+      }
+      this.#checkpointFails = true;
       return false;
     }
   }

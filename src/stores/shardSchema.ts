@@ -50,7 +50,7 @@ export const REQUIRED_OBJECTS: readonly { readonly type: 'table' | 'index'; read
 export const EVENT_TABLE_COLUMNS: readonly string[] = ['id', ...EVENT_COLUMNS, 'payload'];
 
 /** Inserts a whole segment: one bind, one statement per batch. Parameters: boot id, segment handle. */
-export const INSERT_SEGMENT = `INSERT INTO events
+export const INSERT_SEGMENT = `INSERT OR FAIL INTO events
   (boot_id, timestamp, cpu_id, sequence, origin_class, event_type,
    effective_token_guid, true_token_guid, process_guid, payload)
   SELECT ?, timestamp, cpu_id, sequence, origin_class, event_type,

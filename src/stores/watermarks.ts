@@ -11,6 +11,7 @@
  */
 import { formatGuid } from '../host/guid.js';
 import type { ShardConnection } from './shard.js';
+import { CHECKED_ROWS, rowsOfBoot } from './shardRows.js';
 import { UPSERT_METADATA } from './shardSchema.js';
 
 export interface CpuWatermark {
@@ -21,6 +22,15 @@ export interface CpuWatermark {
   upper: bigint;
 }
 
+/** A watermark as it was found. */
+export interface StoredWatermark extends CpuWatermark {
+  /**
+   * False when rows of the CPU are missing or unreadable that a writer always keeps together: nothing
+   * but the shard's events can tell then what it holds.
+   */
+  whole: boolean;
+}
+
 const COUNTERS = {
   last: 'last_seq',
   settled: 'settled_seq',
@@ -29,21 +39,65 @@ const COUNTERS = {
 } as const;
 type Counter = keyof typeof COUNTERS;
 const ROW = /^(last|settled|floor|upper)_seq\.(\d{1,5})$/;
+const VALUE = /^\d{1,19}$/;
+const MAX_SEQUENCE = 2n ** 63n - 1n;
+
+const NOTHING: CpuWatermark = { last: 0n, settled: 0n, floor: 0n, upper: 0n };
 
 /** What one shard's metadata says: null when it was last written in another boot, or never. */
-export function readWatermarks(db: ShardConnection, bootId: Uint8Array): Map<number, CpuWatermark> | null {
-  const rows = db.prepare('SELECT key, value FROM metadata').all() as { key: string; value: string }[];
+export function readWatermarks(db: ShardConnection, bootId: Uint8Array): Map<number, StoredWatermark> | null {
+  const rows = db.prepare('SELECT key, value FROM metadata').all() as { key: string; value: unknown }[];
   if (rows.find(({ key }) => key === 'last_boot_id')?.value !== formatGuid(bootId)) return null;
-  const watermarks = new Map<number, CpuWatermark>();
+  const found = new Map<number, Map<Counter, bigint>>();
+  const unreadable = new Set<number>();
   for (const { key, value } of rows) {
     const match = ROW.exec(key);
-    if (match === null || !/^\d{1,20}$/.test(value)) continue;
+    if (match === null) continue;
     const cpu = Number(match[2]);
-    const entry = watermarks.get(cpu) ?? { last: 0n, settled: 0n, floor: 0n, upper: 0n };
-    entry[match[1] as Counter] = BigInt(value);
-    watermarks.set(cpu, entry);
+    const counters = found.get(cpu) ?? new Map<Counter, bigint>();
+    const sequence = typeof value === 'string' && VALUE.test(value) ? BigInt(value) : MAX_SEQUENCE + 1n;
+    if (sequence <= MAX_SEQUENCE) counters.set(match[1] as Counter, sequence);
+    else unreadable.add(cpu);
+    found.set(cpu, counters);
   }
-  return watermarks;
+  return new Map([...found].map(([cpu, counters]) => [cpu, watermarkOf(counters, unreadable.has(cpu))]));
+}
+
+/** `settled` is absent until it is above 0; `last` never is, and `floor` and `upper` come together. */
+function watermarkOf(counters: ReadonlyMap<Counter, bigint>, isUnreadable: boolean): StoredWatermark {
+  return {
+    last: counters.get('last') ?? 0n,
+    settled: counters.get('settled') ?? 0n,
+    floor: counters.get('floor') ?? 0n,
+    upper: counters.get('upper') ?? 0n,
+    whole: !isUnreadable && counters.has('last') && counters.has('floor') === counters.has('upper'),
+  };
+}
+
+/**
+ * Highest sequence per CPU of a shard whose watermarks are not whole, from its events of this boot;
+ * empty where nothing was lost. Reads all of them only in the former case.
+ */
+function lostSequences(
+  db: ShardConnection,
+  bootId: Uint8Array,
+  stored: ReadonlyMap<number, StoredWatermark> | null,
+): Map<number, bigint> {
+  const highest = new Map<number, bigint>();
+  let whole = stored !== null && [...stored.values()].every((mark) => mark.whole);
+  let seen = 0;
+  try {
+    for (const range of rowsOfBoot(db, bootId)) {
+      if (range !== null) {
+        whole &&= stored?.has(range.cpu) === true;
+        if (range.last > (highest.get(range.cpu) ?? 0n)) highest.set(range.cpu, range.last);
+      }
+      if (whole && ++seen >= CHECKED_ROWS) break;
+    }
+  } catch {
+    // A page cannot be read: the rows in front of it are the newer ones, and all there is to know.
+  }
+  return whole ? new Map() : highest;
 }
 
 /** Writes watermarks inside the caller's transaction, and only what changed. */
@@ -52,7 +106,13 @@ export class WatermarkWriter {
   readonly #bootId: Uint8Array;
   readonly #upsert;
   readonly #current: Map<number, CpuWatermark>;
+  readonly #pending = new Map<number, CpuWatermark>();
+  /** The shard's metadata say that it was written in this boot. */
   #bootWritten: boolean;
+  /** What the shard holds and its watermarks do not tell; written anew by the next commit. */
+  #lost: Map<number, bigint>;
+  /** Both are done in the open transaction. */
+  #claimed = false;
 
   constructor(db: ShardConnection, bootId: Uint8Array) {
     this.#db = db;
@@ -60,7 +120,8 @@ export class WatermarkWriter {
     this.#upsert = db.prepare(UPSERT_METADATA);
     const stored = readWatermarks(db, bootId);
     this.#bootWritten = stored !== null;
-    this.#current = stored ?? new Map();
+    this.#current = new Map(stored ?? []);
+    this.#lost = lostSequences(db, bootId, stored);
   }
 
   /**
@@ -68,8 +129,8 @@ export class WatermarkWriter {
    * Call `committed` or `rolledBack` after the transaction.
    */
   write(cpu: number, mark: { last: bigint; settled: bigint; floor?: bigint; upper?: bigint }): void {
-    this.#claimBoot();
-    const entry = { ...(this.#current.get(cpu) ?? { last: 0n, settled: 0n, floor: 0n, upper: 0n }) };
+    this.claim();
+    const entry: CpuWatermark = { ...(this.#pending.get(cpu) ?? this.#current.get(cpu) ?? NOTHING) };
     for (const counter of ['last', 'settled'] as const) {
       if (mark[counter] <= entry[counter]) continue;
       entry[counter] = mark[counter];
@@ -84,17 +145,18 @@ export class WatermarkWriter {
     this.#pending.set(cpu, entry);
   }
 
-  readonly #pending = new Map<number, CpuWatermark>();
-
   committed(): void {
     for (const [cpu, entry] of this.#pending) this.#current.set(cpu, entry);
     this.#pending.clear();
-    this.#bootWritten ||= this.#bootClaimed;
+    if (!this.#claimed) return;
+    this.#bootWritten = true;
+    this.#lost = new Map();
+    this.#claimed = false;
   }
 
   rolledBack(): void {
     this.#pending.clear();
-    this.#bootClaimed = false;
+    this.#claimed = false;
   }
 
   /** Last committed sequence per CPU of this shard. */
@@ -102,18 +164,29 @@ export class WatermarkWriter {
     return new Map([...this.#current].map(([cpu, { last }]) => [cpu, last]));
   }
 
-  #bootClaimed = false;
-
-  /** The first commit of a new boot removes what an older boot left behind. */
-  #claimBoot(): void {
-    if (this.#bootWritten || this.#bootClaimed) return;
-    this.#db.exec("DELETE FROM metadata WHERE key GLOB '*_seq.*'");
-    this.#upsert.run('last_boot_id', formatGuid(this.#bootId));
-    this.#bootClaimed = true;
-  }
-
-  /** Marks the shard as written in this boot even when no CPU has anything to record. */
+  /**
+   * Marks the shard as written in this boot, even when no CPU has anything to record. The first commit
+   * of a new boot removes what an older boot left behind; the first one after a loss says again what the
+   * shard holds, and that nothing is known of the order of its rows.
+   */
   claim(): void {
-    this.#claimBoot();
+    if (this.#claimed || (this.#bootWritten && this.#lost.size === 0)) return;
+    if (!this.#bootWritten) {
+      this.#db.exec("DELETE FROM metadata WHERE key GLOB '*_seq.*'");
+      this.#upsert.run('last_boot_id', formatGuid(this.#bootId));
+    }
+    for (const [cpu, last] of this.#lost) {
+      const settled = this.#current.get(cpu)?.settled ?? 0n;
+      this.#pending.set(cpu, { last, settled, floor: 0n, upper: last });
+      for (const [counter, value] of [
+        ['last', last],
+        ['settled', settled],
+        ['floor', 0n],
+        ['upper', last],
+      ] as const) {
+        this.#upsert.run(`${COUNTERS[counter]}.${cpu}`, String(value));
+      }
+    }
+    this.#claimed = true;
   }
 }

@@ -36,7 +36,7 @@ test('[HOST-10] [HOST-24] [HOST-76] on a real host, events go from evctl emit th
     kmsg: false,
     process: false,
     restart: { firstDelayMs: 50, maxDelayMs: 50, maxRestarts: 5, windowMs: 60_000 },
-    onLine: (name, text) => lines.push(`${name}: ${text}`),
+    onLine: (name, { text }) => lines.push(`${name}: ${text}`),
   });
   t.after(async () => {
     await host.stop();

@@ -216,9 +216,9 @@ const burst = lines(
   }),
   actor('r:1', 'main:0', 'reader-0'),
 );
-const tree = `daemon       ready  [healthy]
-├─ writer-0  commit.idle, index.converged  [healthy]  shard=0  rows=9007199254740993  zeta=1
-└─ reader-0  active
+const tree = `daemon       ready [healthy]
+├─ reader-0  active
+└─ writer-0  idle, converged [healthy]  shard 0  rows 9007199254740993
 `;
 
 test('inspect prints the tree of actors after the initial burst', { timeout: 20_000 }, async () => {
@@ -258,9 +258,9 @@ test('inspect --follow prints one line per transition and none for mere events',
   const result = await runProgram('evctl', ['inspect', '-f', '--debug-socket', server.path]).done;
   assert.equal(
     result.stdout.toString(),
-    `${tree}12:00:01.123 writer-0  commit.idle, index.converged → commit.committing, index.converged   (batch.available)
+    `${tree}12:00:01.123 writer-0  idle, converged → committing, converged   (batch.available)
 12:00:01.123 session-7\\u{1b}[2J  started
-12:00:01.123 session-7\\u{1b}[2J   → closed  done   (query.done)
+12:00:01.123 session-7\\u{1b}[2J  closed  done   (query.done)
 `,
   );
   assert.equal(result.code, 1);

@@ -32,7 +32,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
 }
 
 test('[LIFE-210] [LIFE-231] further signals during shutdown change nothing', async (t) => {
-  const world = EventdWorld.for(t);
+  const world = EventdWorld.for(t, { capacity: 4 << 20 });
   const run = await world.start();
   world.emitMany(0, 20_000);
   for (const signal of ['SIGTERM', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const) run.kill(signal);

@@ -63,6 +63,7 @@ function options(
     skip: 0n,
     take: null,
     fields: null,
+    encoded: false,
     ...rest,
   };
 }
@@ -397,7 +398,7 @@ test('[QX-64] a thread may end with its cursors open, before or after closing th
        db.loadExtension(workerData.addonPath);
        const slot = db.prepare('SELECT eventd_slot()').pluck().get();
        const cursor = native.cursorOpen({ parts: [{ slot, sql: workerData.sql, params: [] }],
-         sort: [{ descending: false }], skip: 0n, take: null, fields: null });
+         sort: [{ descending: false }], skip: 0n, take: null, fields: null, encoded: false });
        parentPort.postMessage(native.cursorFetch(cursor, 1, 1000).records);
        ${end}`,
       { eval: true, workerData: { addonPath, path, sql } },

@@ -233,7 +233,7 @@ test('[WIRE-7] [QX-20] a store without any database answers an empty result', as
   assert.deepEqual(messages, [{ status: 'ok', records: [] }, { status: 'end' }]);
 });
 
-for (const query of ['LOGS', 'METRIC cpu.usage', 'EVENTS COUNT', 'EVENTS STREAM', 'EVENTS INDEX a']) {
+for (const query of ['LOGS STREAM', 'METRIC cpu.usage', 'EVENTS COUNT', 'EVENTS STREAM', 'EVENTS INDEX a']) {
   test(`[WIRE-20] what this version lacks is named: ${query}`, async (t) => {
     const store = makeStore(t);
     await startService(t, store);

@@ -266,6 +266,8 @@ test('[HOST-70] a directory where others could swap the socket is reported', asy
   const service = await QueryService.start({
     socketPath: join(root, 'q.sock'),
     eventStorePath: root,
+    logStorePath: join(root, 'logs.db'),
+    metricStorePath: join(root, 'metrics.db'),
     limits: LIMITS,
     logger: { info: () => {}, warn: (_, text) => lines.push(text), error: () => {} },
   });

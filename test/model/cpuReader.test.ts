@@ -16,18 +16,9 @@ import {
 import { attachRing } from '../../src/host/kmes.js';
 import { type DrainEvent, native } from '../../src/native/addon.js';
 import { type CpuResume, NOTHING_SEEN } from '../../src/stores/resume.js';
+import { Coverage } from './coverage.js';
 import { RingWorld, SHARDS } from './ringWorld.js';
-import {
-  Coverage,
-  Gates,
-  keyOf,
-  type ModelEvent,
-  pathsOf,
-  Shadow,
-  type Step,
-  until,
-  WalkError,
-} from './walk.js';
+import { Gates, keyOf, type ModelEvent, pathsOf, Shadow, type Step, until, WalkError } from './walk.js';
 
 const EMERGENCY_PERCENT = 75;
 const RECOVERING = '0.cpuReader.flow.recovering';
@@ -399,5 +390,5 @@ test('[LIFE-131] a drain thread that cannot start ends the reader, not the proce
 });
 
 test('[ING-8] the walks took every transition of the ring reader', (t) => {
-  t.diagnostic(coverage.close('cpuReader', {}));
+  t.diagnostic(coverage.close());
 });

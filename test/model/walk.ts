@@ -3,19 +3,19 @@
  * a deed in the world; the pure machine says, event by event, where the actor must be.
  */
 import assert from 'node:assert/strict';
-import { setImmediate as turn } from 'node:timers/promises';
+import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import {
   type AnyActorRef,
   type AnyMachineSnapshot,
   type AnyStateMachine,
-  type AnyTransitionDefinition,
   type EventObject,
   getInitialSnapshot,
   type InspectionEvent,
   type Observer,
   transition,
 } from 'xstate';
-import { type DirectedGraphNode, getShortestPaths, toDirectedGraph } from 'xstate/graph';
+import { getShortestPaths } from 'xstate/graph';
+import type { Coverage } from './coverage.js';
 
 /** An event of the model; only `type` and what guards and actions read matters. */
 export type ModelEvent = EventObject & Readonly<Record<string, unknown>>;
@@ -87,65 +87,6 @@ export class WalkError extends Error {
   }
 }
 
-/** Every transition of a machine, each under a key that does not depend on the machine object. */
-export class Coverage {
-  readonly #edges = new Map<string, boolean>();
-
-  constructor(machine: AnyStateMachine) {
-    const visit = ({ stateNode, edges, children }: DirectedGraphNode): void => {
-      for (const { transition: edge } of edges) this.#edges.set(edgeKey(edge), false);
-      // The graph leaves eventless transitions out.
-      for (const edge of stateNode.always ?? []) this.#edges.set(edgeKey(edge), false);
-      children.forEach(visit);
-    };
-    visit(toDirectedGraph(machine));
-  }
-
-  walked(edge: AnyTransitionDefinition): void {
-    const key = edgeKey(edge);
-    if (this.#edges.has(key)) this.#edges.set(key, true);
-  }
-
-  get total(): number {
-    return this.#edges.size;
-  }
-
-  get missing(): string[] {
-    return [...this.#edges].filter(([, done]) => !done).map(([key]) => key);
-  }
-
-  /**
-   * Fails unless every transition was taken by a real actor or is listed with the reason why no deed
-   * leads there. A listed transition that was taken after all has no business on the list.
-   */
-  close(machine: string, impossible: Readonly<Record<string, string>>): string {
-    const { missing } = this;
-    const walked = this.total - missing.length;
-    const figure = `${machine}: ${walked} of ${this.total} transitions walked on the real actor`;
-    assert.deepEqual(
-      missing.filter((key) => !(key in impossible)),
-      [],
-      `${figure}; neither walked nor explained`,
-    );
-    assert.deepEqual(
-      Object.keys(impossible).filter((key) => !missing.includes(key)),
-      [],
-      'explained as impossible, yet walked or not a transition',
-    );
-    return Object.keys(impossible).length === 0
-      ? figure
-      : `${figure}, ${Object.keys(impossible).length} explained`;
-  }
-}
-
-/** `shardWriter.idle writer.stop #0`: source, event, and which of its candidates. */
-function edgeKey(edge: AnyTransitionDefinition): string {
-  const { source, eventType } = edge;
-  const always = (source.always ?? []) as readonly AnyTransitionDefinition[];
-  const candidates = always.includes(edge) ? always : (source.transitions.get(eventType) ?? []);
-  return `${source.id} ${eventType || '(always)'} #${candidates.indexOf(edge)}`;
-}
-
 /** Follows a real root actor: what it took, and beside it the pure machine fed with the same events. */
 export class Shadow {
   readonly #machine: AnyStateMachine;
@@ -165,9 +106,7 @@ export class Shadow {
   readonly inspect = (event: InspectionEvent): void => {
     if (event.type === '@xstate.actor') this.#root ??= event.actorRef as AnyActorRef;
     if (event.actorRef !== this.#root) return;
-    if (event.type === '@xstate.microstep') {
-      for (const edge of event._transitions) this.#coverage.walked(edge);
-    }
+    this.#coverage.record(event);
     if (event.type !== '@xstate.event' || event.event.type === 'xstate.init') return;
     const heard = event.event as ModelEvent;
     this.seen.push(heard);
@@ -193,12 +132,15 @@ export class Shadow {
   }
 }
 
-/** Waits until `condition` holds, looking again each time the event loop comes round. */
+/** Rounds of the event loop before `until` leaves the processor to the threads it waits for. */
+const EAGER_ROUNDS = 500;
+
+/** Waits until `condition` holds, looking again each time the event loop comes round, later less often. */
 export async function until(what: string, condition: () => boolean, ms = 10_000): Promise<void> {
   const deadline = Date.now() + ms;
-  while (!condition()) {
+  for (let rounds = 0; !condition(); rounds++) {
     if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}`);
-    await turn();
+    await (rounds < EAGER_ROUNDS ? turn() : pause(2));
   }
 }
 

@@ -120,6 +120,22 @@ test('[QL-120] records of aggregations and of other modes are key=value lines', 
   );
 });
 
+test('[QL-99] [QL-121] log records and samples have lines of their own', () => {
+  const log = { timestamp: T, origin: 'loregd', is_error: false, message: 'up', boot_id: '{x}' };
+  assert.equal(pretty(log), '2026-05-01T12:00:01.123456Z  loregd   up');
+  assert.equal(
+    pretty({ ...log, is_error: true, message: 'a\u001b[31mb' }),
+    '2026-05-01T12:00:01.123456Z  loregd ! a\\u{1b}[31mb',
+  );
+  const sample = { timestamp: T, name: 'cpu.usage', core: '0', host: 'a"b', value: 20.5 };
+  assert.equal(pretty(sample), '2026-05-01T12:00:01.123456Z  cpu.usage{core="0",host="a\\"b"}  20.5');
+  const value = { boundaries: [0.5, 1], counts: [3n, 4n], total_count: 5n, sum: 3.25 };
+  assert.equal(
+    pretty({ timestamp: T, name: 'req.time', value }),
+    '2026-05-01T12:00:01.123456Z  req.time  5 observed, sum 3.25: 3 ≤ 0.5, 4 ≤ 1',
+  );
+});
+
 test('[QL-120] nothing a record holds reaches the terminal as a control or direction character', () => {
   const evil = '\u001b]0;owned\u0007\u009b31m\r\n\u202eabc\u2066\u0000';
   const fields = {

@@ -45,7 +45,7 @@ function fakeHost(
     stopTimeoutMs: 10_000,
     restart: QUICK,
     onState: (name, state, detail) => states.push(`${name} ${state}${detail === '' ? '' : `: ${detail}`}`),
-    onLine: (name, text) => lines.push(`${name}: ${text}`),
+    onLine: (name, { text }) => lines.push(`${name}: ${text}`),
     ...options,
   });
   t.after(async () => {

@@ -382,8 +382,11 @@ test('[QL-1] near misses find the word that was meant, swapped letters included'
 
 test('[QX-7] what this version cannot run still parses, and is refused by name with class V', () => {
   const cases: readonly (readonly [string, RegExp])[] = [
-    ['LOGS ERROR ONLY', /LOGS queries/],
-    ['METRIC cpu.usage', /METRIC queries/],
+    ['LOGS COUNT BY origin', /aggregation/],
+    ['METRIC cpu.usage', /combining series/],
+    ['METRIC cpu.usage[] RATE', /RATE/],
+    ['METRIC cpu.usage[] AVG_OVER 5m SINCE today', /AVG_OVER/],
+    ['METRIC cpu.usage[] SELECT value', /SELECT/],
     ['EVENTS INDEX a', /INDEX/],
     ['EVENTS STREAM', /STREAM/],
     ['EVENTS COUNT', /aggregation/],

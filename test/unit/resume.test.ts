@@ -147,11 +147,21 @@ test('[BOOT-10] gap records count as covered, forged ones do not', () => {
   const a = new Shard(0);
   a.commit(0, [1n], 1n);
   a.gap(0, 4n, 8n, 1n);
+  // A program may emit what looks like a gap record, but then it has a sequence.
+  const forged = gapEvent(1n, {
+    cpu: 0,
+    first: 20n,
+    last: 30n,
+    previousTimestamp: null,
+    revealingTimestamp: null,
+    cause: 'ring_loss',
+  });
   a.db
     .prepare(
-      "INSERT INTO events (boot_id, timestamp, cpu_id, sequence, origin_class, event_type, payload) SELECT boot_id, 5, 0, 99, 0, event_type, payload FROM events WHERE event_type = 'synthetic.gap'",
+      'INSERT INTO events (boot_id, timestamp, cpu_id, sequence, origin_class, event_type, payload) VALUES (?, 5, 0, 99, 0, ?, ?)',
     )
-    .run();
+    .run(BOOT, forged.type, forged.payload);
+  a.marks.write(0, { last: 99n, settled: 1n });
   a.close();
   assert.deepEqual([...cpu(0).covered], [4n, 8n, 99n, 99n]);
 });

@@ -1,0 +1,159 @@
+/**
+ * eventd's own health as metrics named `eventd.*`. Counters begin at zero with the process, as counters
+ * do (MET-6). What they mean is in docs/health-metrics.md.
+ */
+import { statSync } from 'node:fs';
+import { encodeSample, type Histogram, type Labels, type Sample } from '../../src/wire/recordSender.js';
+import type { DaemonSurvey } from './survey.js';
+
+/** Upper bounds of `eventd.commit.seconds` and `eventd.commit.rows`. */
+const COMMIT_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+const COMMIT_ROWS = [1, 10, 100, 500, 1000, 5000, 10_000, 50_000, 100_000];
+
+/** A database whose size is told. */
+export interface StoreFile {
+  readonly labels: Labels;
+  readonly path: string;
+}
+
+/** What one writer has committed since the start. */
+class Commits {
+  rows = 0;
+  readonly seconds = new Distribution(COMMIT_SECONDS);
+  readonly sizes = new Distribution(COMMIT_ROWS);
+}
+
+/** Cumulative counts (MET-8). */
+class Distribution {
+  readonly #counts: number[];
+  #total = 0;
+  #sum = 0;
+
+  constructor(readonly boundaries: readonly number[]) {
+    this.#counts = boundaries.map(() => 0);
+  }
+
+  observe(value: number): void {
+    this.#total++;
+    this.#sum += value;
+    for (const [i, bound] of this.boundaries.entries())
+      if (value <= bound) this.#counts[i] = (this.#counts[i] ?? 0) + 1;
+  }
+
+  get value(): Histogram {
+    return {
+      boundaries: this.boundaries,
+      counts: [...this.#counts],
+      totalCount: this.#total,
+      sum: this.#sum,
+    };
+  }
+}
+
+export class HealthMetrics {
+  readonly #commits = new Map<string, { readonly labels: Labels; readonly commits: Commits }>();
+
+  /** A commit of a writer. `shard` is null for the log and metric stores. */
+  committed(store: 'event' | 'log' | 'metric', shard: number | null, rows: number, ms: number): void {
+    const key = `${store} ${shard}`;
+    let entry = this.#commits.get(key);
+    if (entry === undefined) {
+      entry = {
+        labels: { store, ...(shard === null ? {} : { shard: String(shard) }) },
+        commits: new Commits(),
+      };
+      this.#commits.set(key, entry);
+    }
+    entry.commits.rows += rows;
+    entry.commits.seconds.observe(ms / 1000);
+    entry.commits.sizes.observe(rows);
+  }
+
+  /** Everything as one datagram of samples (MET-15), all of one time. */
+  datagram(timestamp: bigint, survey: DaemonSurvey, files: readonly StoreFile[]): Uint8Array {
+    const samples = [
+      ...this.#commitSamples(),
+      ...pathSamples(survey),
+      ...recordSamples(survey),
+      ...files.flatMap(sizeSamples),
+      gauge('eventd.memory.bytes', survey.residentBytes),
+      gauge('eventd.uptime.seconds', survey.upSeconds),
+      counter('eventd.recoveries.total', survey.recoveries),
+    ].map((sample) => encodeSample({ ...sample, timestamp }));
+    const head = Buffer.alloc(5);
+    head[0] = 0xdd;
+    head.writeUInt32BE(samples.length, 1);
+    return Buffer.concat([head, ...samples]);
+  }
+
+  #commitSamples(): Sample[] {
+    return [...this.#commits.values()].flatMap(({ labels, commits }) => [
+      counter('eventd.stored.total', commits.rows, labels),
+      histogram('eventd.commit.seconds', commits.seconds.value, labels),
+      histogram('eventd.commit.rows', commits.sizes.value, labels),
+    ]);
+  }
+}
+
+function pathSamples({ path, queries }: DaemonSurvey): Sample[] {
+  const readers = (path?.readers ?? []).flatMap(({ cpu, drain, fill }) => {
+    const labels = { cpu: String(cpu) };
+    return [
+      ...(fill === null ? [] : [gauge('eventd.ring.fill', fill, labels)]),
+      ...(drain === null
+        ? []
+        : [
+            counter('eventd.ring.events.total', Number(drain.events), labels),
+            counter('eventd.events.lost.total', Number(drain.lost), labels),
+            counter('eventd.gaps.total', Number(drain.gaps), labels),
+          ]),
+    ];
+  });
+  const asked =
+    queries === null
+      ? []
+      : [
+          gauge('eventd.queries.running', queries.running),
+          gauge('eventd.queries.connections', queries.connections),
+          counter('eventd.queries.refused.total', queries.refused),
+          counter('eventd.queries.failed.total', queries.failed),
+          counter('eventd.queries.delivered.total', queries.delivered),
+        ];
+  return [...readers, ...asked];
+}
+
+function recordSamples({ records }: DaemonSurvey): Sample[] {
+  return records.flatMap(({ store, receiver, lost }) => [
+    counter('eventd.records.lost.total', lost, { store }),
+    ...(receiver === null
+      ? []
+      : [
+          counter('eventd.datagrams.received.total', Number(receiver.datagrams), { store }),
+          counter('eventd.datagrams.dropped.total', Number(receiver.dropped), { store }),
+          gauge('eventd.datagrams.waiting.bytes', receiver.waiting, { store }),
+        ]),
+  ]);
+}
+
+function sizeSamples({ labels, path }: StoreFile): Sample[] {
+  return [
+    gauge('eventd.store.bytes', sizeOf(path), labels),
+    gauge('eventd.wal.bytes', sizeOf(`${path}-wal`), labels),
+  ];
+}
+
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+function counter(name: string, value: number, labels: Labels = {}): Sample {
+  return { type: 'counter', name, value, labels };
+}
+
+function gauge(name: string, value: number, labels: Labels = {}): Sample {
+  return { type: 'gauge', name, value, labels };
+}
+
+function histogram(name: string, value: Histogram, labels: Labels): Sample {
+  return { type: 'histogram', name, value, labels };
+}

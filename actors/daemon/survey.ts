@@ -1,0 +1,115 @@
+/** What the daemon knows of itself at one instant: for the diagnostic dump and the debug socket. */
+import type { CommitFailure, LostRange } from '../../machines/shardWriter.js';
+import type { ChannelStatus } from '../../src/native/addon.js';
+import type { ActorFigures, Figures } from '../inspector/figures.js';
+import type { ReaderDump, WriterDump } from '../messages.js';
+import type { QueryServiceStats } from '../query/service.js';
+import type { RecordSurvey } from './recordPipeline.js';
+
+export interface WriterSurvey {
+  readonly shard: number;
+  /** Of its last commit; `ended` when its thread is over. */
+  readonly health: 'good' | 'failing' | 'read-only' | 'ended';
+  readonly failure: CommitFailure | null;
+  /** What waits in its channel and its room, the readers' credit; null once it is closed. */
+  readonly channel: ChannelStatus | null;
+  /** A storage error of this shard is not recorded anywhere yet. */
+  readonly owesStorageError: boolean;
+  /**
+   * Ranges whose gap records are not stored yet: their number, and the first few. By what the daemon has
+   * heard when the writer does not answer.
+   */
+  readonly owed: number;
+  readonly owedRanges: readonly LostRange[];
+  /** Null when its thread does not answer: it hangs, or a commit takes long. */
+  readonly dump: WriterDump | null;
+}
+
+export interface PathSurvey {
+  /** Null when their thread does not answer. */
+  readonly readers: readonly ReaderDump[] | null;
+  readonly writers: readonly WriterSurvey[];
+}
+
+export interface DaemonSurvey {
+  readonly pid: number;
+  /** Null before the boot is known. */
+  readonly bootId: string | null;
+  /** State of the daemon's own machine. */
+  readonly state: string;
+  readonly upSeconds: number;
+  /** Times the event path was started again in this process. */
+  readonly recoveries: number;
+  /** Null while there is none. */
+  readonly path: PathSurvey | null;
+  /** The log path and the metric path; empty before there are any. */
+  readonly records: readonly RecordSurvey[];
+  readonly queries: QueryServiceStats | null;
+  readonly residentBytes: number;
+  readonly heapBytes: number;
+}
+
+/** The survey as the debug socket tells it. */
+export function figuresOf({ path, records, ...daemon }: DaemonSurvey): Figures {
+  return {
+    daemon: {
+      upSeconds: Math.floor(daemon.upSeconds),
+      residentBytes: daemon.residentBytes,
+      recoveries: daemon.recoveries,
+      connections: daemon.queries?.connections ?? null,
+      queriesRunning: daemon.queries?.running ?? null,
+    },
+    ...(path === null ? {} : pathFigures(path)),
+    ...Object.fromEntries(records.map((record) => [`${record.store}-writer`, recordFigures(record)])),
+  };
+}
+
+function pathFigures({ readers, writers }: PathSurvey): Figures {
+  return Object.fromEntries<ActorFigures>([
+    ...(readers ?? []).map((reader) => [`reader-${reader.cpu}`, readerFigures(reader)] as const),
+    ...(readers === null ? [['readers', { answers: false }] as const] : []),
+    ...writers.map((writer) => [`writer-${writer.shard}`, writerFigures(writer)] as const),
+  ]);
+}
+
+function recordFigures({ receiver, health, lost, dump }: RecordSurvey): ActorFigures {
+  return {
+    answers: dump !== null,
+    health,
+    waitingBytes: receiver?.waiting ?? null,
+    dropped: receiver === null ? null : String(receiver.dropped),
+    lost,
+    ...(dump === null ? {} : { rows: dump.records, commits: dump.commits, failuresInARow: dump.failures }),
+  };
+}
+
+function readerFigures({ drain, fill }: ReaderDump): ActorFigures {
+  if (drain === null) return { answers: true };
+  return {
+    answers: true,
+    fill,
+    peakFill: drain.peakFill,
+    lastSequence: String(drain.lastSequence),
+    events: String(drain.events),
+    gaps: String(drain.gaps),
+    lost: String(drain.lost),
+  };
+}
+
+function writerFigures({ channel, dump, health, owed }: WriterSurvey): ActorFigures {
+  return {
+    answers: dump !== null,
+    health,
+    waiting: channel?.rows ?? null,
+    credit: channel === null ? null : Math.max(channel.maxRows - channel.rows, 0),
+    blockedReaders: channel?.blocked ?? null,
+    owedRanges: owed,
+    ...(dump === null
+      ? {}
+      : {
+          rows: dump.rows,
+          commits: dump.commits,
+          failuresInARow: dump.failures,
+        }),
+  };
+}

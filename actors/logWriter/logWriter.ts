@@ -1,0 +1,24 @@
+/** The log writer: a record writer over the log store (LOG-24, LOG-44). */
+import { openLogCommitter } from '../../src/stores/logCommitter.js';
+import {
+  type RecordWriter,
+  type RecordWriterData,
+  type RecordWriterOptions,
+  startRecordWriter,
+} from '../recordWriter.js';
+
+export interface LogWriterData extends RecordWriterData {
+  /** 16 bytes. */
+  readonly bootId: Uint8Array;
+}
+
+export function startLogWriter(
+  options: LogWriterData & Omit<RecordWriterOptions, 'store' | 'open'>,
+): RecordWriter {
+  const { file, bootId } = options;
+  return startRecordWriter({
+    ...options,
+    store: 'log',
+    open: (source) => openLogCommitter({ file, source, bootId }),
+  });
+}

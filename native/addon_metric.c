@@ -1,0 +1,288 @@
+/* Metrics: seriesCacheOpen .. seriesCacheClose, metricDecode .. metricSort. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "addon_parts.h"
+#include "addon_util.h"
+#include "metric_step.h"
+
+/* ---- Series cache ---- */
+
+static void destroy_cache(void *object) { series_cache_free(object); }
+
+static napi_value cache_open(napi_env env, napi_callback_info call) {
+  napi_value argv[1];
+  int64_t capacity;
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  if (!util_int(env, argv[0], "capacity", 1, UINT32_MAX, &capacity)) return NULL;
+  struct series_cache *cache = series_cache_new((uint32_t)capacity);
+  int64_t handle = cache != NULL ? handle_open(HANDLE_SERIES_CACHE, cache, destroy_cache) : 0;
+  if (handle != 0) return util_new_handle(env, handle);
+  series_cache_free(cache);
+  return util_throw_errno(env, ENOMEM, "no memory for a series cache");
+}
+
+/* The cache of the first argument, acquired and locked; NULL after throwing. */
+static struct series_cache *enter_cache(napi_env env, napi_value argument, int64_t *handle) {
+  struct series_cache *cache = util_handle(env, HANDLE_SERIES_CACHE, argument, handle);
+  if (cache != NULL) series_cache_lock(cache);
+  return cache;
+}
+
+static void leave_cache(struct series_cache *cache, int64_t handle) {
+  series_cache_unlock(cache);
+  handle_release(handle);
+}
+
+static napi_value cache_limit(napi_env env, napi_callback_info call) {
+  napi_value argv[2];
+  int64_t handle, capacity;
+  if (!util_args(env, call, 2, argv, NULL)) return NULL;
+  if (!util_int(env, argv[1], "capacity", 1, UINT32_MAX, &capacity)) return NULL;
+  struct series_cache *cache = enter_cache(env, argv[0], &handle);
+  if (cache == NULL) return NULL;
+  series_cache_limit(cache, (uint32_t)capacity);
+  leave_cache(cache, handle);
+  return util_undefined(env);
+}
+
+static napi_value with_cache(napi_env env, napi_callback_info call, void (*act)(struct series_cache *)) {
+  napi_value argv[1];
+  int64_t handle;
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  struct series_cache *cache = enter_cache(env, argv[0], &handle);
+  if (cache == NULL) return NULL;
+  act(cache);
+  leave_cache(cache, handle);
+  return util_undefined(env);
+}
+
+static napi_value cache_committed(napi_env env, napi_callback_info call) {
+  return with_cache(env, call, series_cache_committed);
+}
+
+static napi_value cache_rolled_back(napi_env env, napi_callback_info call) {
+  return with_cache(env, call, series_cache_rolled_back);
+}
+
+static napi_value cache_forget(napi_env env, napi_callback_info call) {
+  napi_value argv[2];
+  int64_t handle;
+  bool typed = false;
+  napi_typedarray_type type;
+  size_t count;
+  void *given;
+  if (!util_args(env, call, 2, argv, NULL)) return NULL;
+  if (napi_is_typedarray(env, argv[1], &typed) != napi_ok || !typed ||
+      napi_get_typedarray_info(env, argv[1], &type, &count, &given, NULL, NULL) != napi_ok ||
+      type != napi_bigint64_array) {
+    return util_throw(env, "ERR_INVALID_ARG_TYPE", "ids must be a BigInt64Array");
+  }
+  int64_t *ids = malloc((count + 1) * sizeof *ids);
+  if (ids == NULL) return util_throw_errno(env, ENOMEM, "no memory for %zu ids", count);
+  if (count > 0) memcpy(ids, given, count * sizeof *ids);
+  struct series_cache *cache = enter_cache(env, argv[0], &handle);
+  if (cache != NULL) {
+    series_cache_forget(cache, ids, count);
+    leave_cache(cache, handle);
+  }
+  free(ids);
+  return cache != NULL ? util_undefined(env) : NULL;
+}
+
+static napi_value cache_status(napi_env env, napi_callback_info call) {
+  napi_value argv[1];
+  int64_t handle;
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  struct series_cache *cache = enter_cache(env, argv[0], &handle);
+  if (cache == NULL) return NULL;
+  struct series_cache_status now = series_cache_status(cache);
+  leave_cache(cache, handle);
+  napi_value result = util_object(env);
+  util_set_double(env, result, "entries", now.entries);
+  util_set_double(env, result, "bytes", (double)now.bytes);
+  util_set_u64(env, result, "hits", now.hits);
+  util_set_u64(env, result, "misses", now.misses);
+  return result;
+}
+
+static napi_value cache_close(napi_env env, napi_callback_info call) {
+  napi_value argv[1];
+  int64_t handle;
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  if (util_handle(env, HANDLE_SERIES_CACHE, argv[0], &handle) == NULL) return NULL;
+  handle_close(HANDLE_SERIES_CACHE, handle);
+  handle_release(handle);
+  return util_undefined(env);
+}
+
+/* ---- Steps ---- */
+
+/* The batch of an argument, acquired and locked for decoding; NULL after throwing. */
+static struct datagrams *enter_batch(napi_env env, napi_value argument, int64_t *handle) {
+  struct datagrams *batch = util_handle(env, HANDLE_DATAGRAMS, argument, handle);
+  if (batch == NULL || datagrams_lock_decode(batch)) return batch;
+  handle_release(*handle);
+  util_throw_errno(env, EBUSY, "the batch is being read");
+  return NULL;
+}
+
+static void leave_batch(struct datagrams *batch, int64_t handle) {
+  datagrams_unlock_decode(batch);
+  handle_release(handle);
+}
+
+/* `more` is true while a map is left, although none of the rest may turn out valid. */
+static napi_value decode_step(napi_env env, struct datagrams *batch, struct series_cache *cache, int64_t cache_handle,
+                              uint32_t max) {
+  struct metric_step *step = metric_step_open(batch);
+  if (step == NULL) {
+    int error = errno;
+    handle_release(cache_handle);
+    return util_throw_errno(env, error, error == EINVAL ? "the batch holds logs" : "no memory for a step");
+  }
+  if (!metric_step_decode(step, batch, cache, cache_handle, max)) {
+    return util_throw_errno(env, ENOMEM, "no memory for a sample");
+  }
+  struct datagrams_map rest;
+  napi_value more = NULL;
+  napi_get_boolean(env, datagrams_map(batch, &rest), &more);
+  napi_value result = util_object(env);
+  util_set_double(env, result, "records", (double)metric_step_count(step));
+  util_set(env, result, "more", more);
+  util_set_double(env, result, "unresolved", metric_step_unresolved(step));
+  return result;
+}
+
+static napi_value decode(napi_env env, napi_callback_info call) {
+  napi_value argv[3];
+  int64_t batch_handle, cache_handle, max;
+  if (!util_args(env, call, 3, argv, NULL)) return NULL;
+  /* Places are kept in 32 bits. */
+  if (!util_int(env, argv[2], "maxRecords", 1, UINT32_MAX - 1, &max)) return NULL;
+  struct series_cache *cache = util_handle(env, HANDLE_SERIES_CACHE, argv[1], &cache_handle);
+  if (cache == NULL) return NULL;
+  struct datagrams *batch = enter_batch(env, argv[0], &batch_handle);
+  if (batch == NULL) {
+    handle_release(cache_handle);
+    return NULL;
+  }
+  napi_value result = decode_step(env, batch, cache, cache_handle, (uint32_t)max);
+  leave_batch(batch, batch_handle);
+  return result;
+}
+
+/* The step of a batch; NULL after throwing. */
+static struct metric_step *begun(napi_env env, const struct datagrams *batch) {
+  struct metric_step *step = metric_step_of(batch);
+  if (step == NULL) util_throw_errno(env, EINVAL, "no metrics were decoded from the batch");
+  return step;
+}
+
+/* An unresolved series by its number; false after throwing. */
+static bool series_index(napi_env env, const struct metric_step *step, int64_t index) {
+  if (index < metric_step_unresolved(step)) return true;
+  util_throw(env, "ERR_OUT_OF_RANGE", "no unresolved series has number %lld", (long long)index);
+  return false;
+}
+
+static napi_value text(napi_env env, const uint8_t *bytes, size_t length) {
+  napi_value result = NULL;
+  napi_create_string_utf8(env, (const char *)bytes, length, &result);
+  return result;
+}
+
+static napi_value signed_bigint(napi_env env, uint64_t hash) {
+  napi_value result = NULL;
+  napi_create_bigint_int64(env, (int64_t)hash, &result);
+  return result;
+}
+
+static napi_value series_object(napi_env env, const struct metric_step *step, uint32_t index) {
+  struct unresolved_series series = metric_step_series(step, index);
+  napi_value result = util_object(env);
+  util_set(env, result, "name", text(env, series.name, series.name_length));
+  util_set(env, result, "labels", text(env, series.labels, series.labels_length));
+  util_set(env, result, "labelHash",
+           signed_bigint(env, fnv1a64(FNV1A64_START, series.labels, series.labels_length)));
+  util_set_double(env, result, "type", series.type);
+  util_set(env, result, "boundariesHash",
+           series.histogram ? signed_bigint(env, series.boundaries_hash) : util_null(env));
+  return result;
+}
+
+static napi_value unresolved(napi_env env, napi_callback_info call) {
+  napi_value argv[2];
+  int64_t handle, index;
+  if (!util_args(env, call, 2, argv, NULL)) return NULL;
+  if (!util_int(env, argv[1], "index", 0, UINT32_MAX, &index)) return NULL;
+  struct datagrams *batch = enter_batch(env, argv[0], &handle);
+  if (batch == NULL) return NULL;
+  const struct metric_step *step = begun(env, batch);
+  napi_value result = NULL;
+  if (step != NULL && series_index(env, step, index)) result = series_object(env, step, (uint32_t)index);
+  leave_batch(batch, handle);
+  return result;
+}
+
+static bool read_id(napi_env env, napi_value value, int64_t *id) {
+  bool lossless = false;
+  if (napi_get_value_bigint_int64(env, value, id, &lossless) != napi_ok) {
+    util_throw(env, "ERR_INVALID_ARG_TYPE", "id must be a bigint");
+    return false;
+  }
+  if (!lossless) util_throw(env, "ERR_OUT_OF_RANGE", "id must be from -(2n ** 63n) to 2n ** 63n - 1n");
+  return lossless;
+}
+
+static napi_value resolve(napi_env env, napi_callback_info call) {
+  napi_value argv[4];
+  int64_t handle, index, id, type;
+  if (!util_args(env, call, 4, argv, NULL)) return NULL;
+  if (!util_int(env, argv[1], "index", 0, UINT32_MAX, &index) || !read_id(env, argv[2], &id) ||
+      !util_int(env, argv[3], "type", METRIC_COUNTER, METRIC_HISTOGRAM, &type)) {
+    return NULL;
+  }
+  struct datagrams *batch = enter_batch(env, argv[0], &handle);
+  if (batch == NULL) return NULL;
+  struct metric_step *step = begun(env, batch);
+  bool known = step != NULL && series_index(env, step, index);
+  if (known) metric_step_resolve(step, (uint32_t)index, id, (enum metric_type)type);
+  leave_batch(batch, handle);
+  return known ? util_undefined(env) : NULL;
+}
+
+static napi_value sort_step(napi_env env, struct metric_step *step) {
+  int error = metric_step_sort(step);
+  if (error == EAGAIN) return util_throw(env, "ERR_UNRESOLVED", "not every series of the step is resolved");
+  if (error != 0) return util_throw_errno(env, error, "no memory to sort %zu samples", metric_step_count(step));
+  return util_new_double(env, (double)metric_step_count(step));
+}
+
+static napi_value sort(napi_env env, napi_callback_info call) {
+  napi_value argv[1];
+  int64_t handle;
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  struct datagrams *batch = enter_batch(env, argv[0], &handle);
+  if (batch == NULL) return NULL;
+  struct metric_step *step = begun(env, batch);
+  napi_value result = step != NULL ? sort_step(env, step) : NULL;
+  leave_batch(batch, handle);
+  return result;
+}
+
+napi_value addon_metric_init(napi_env env, napi_value exports) {
+  util_export(env, exports, "seriesCacheOpen", cache_open);
+  util_export(env, exports, "seriesCacheLimit", cache_limit);
+  util_export(env, exports, "seriesCacheCommitted", cache_committed);
+  util_export(env, exports, "seriesCacheRolledBack", cache_rolled_back);
+  util_export(env, exports, "seriesCacheForget", cache_forget);
+  util_export(env, exports, "seriesCacheStatus", cache_status);
+  util_export(env, exports, "seriesCacheClose", cache_close);
+  util_export(env, exports, "metricDecode", decode);
+  util_export(env, exports, "metricUnresolved", unresolved);
+  util_export(env, exports, "metricResolve", resolve);
+  util_export(env, exports, "metricSort", sort);
+  return exports;
+}

@@ -1,0 +1,304 @@
+#include "metric_step.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "handle.h"
+#include "sample_order.h"
+
+/* A sample's series is known already. */
+#define RESOLVED UINT32_MAX
+
+/* A decoded sample; `histogram` is an offset into the step's bytes, which may still move. */
+struct sample {
+  int64_t series_id;
+  int64_t timestamp;
+  double value;
+  size_t histogram;
+  uint32_t histogram_length;
+  /* Index of its unresolved series, or RESOLVED. */
+  uint32_t unresolved;
+  uint8_t type;
+};
+
+struct unresolved {
+  uint64_t hash;
+  size_t key; /* offset into the step's bytes */
+  size_t key_length;
+  uint32_t name_length;
+  uint32_t labels_length;
+  uint64_t boundaries_hash;
+  int64_t id;
+  uint8_t type;
+  /* The type in the store, once resolved. */
+  uint8_t stored_type;
+  bool histogram;
+  bool resolved;
+};
+
+struct metric_step {
+  struct metric_decoder decoder;
+  /* NULL until a step is begun, and again when it is forgotten. */
+  struct series_cache *cache;
+  int64_t cache_handle; /* 0 = none held */
+
+  struct sample *samples;
+  size_t count, room;
+  /* Histograms and keys of unresolved series. */
+  struct msgpack_writer bytes;
+
+  struct unresolved *unresolved;
+  uint32_t unresolved_count, unresolved_room;
+  /* Finds unresolved series by key: index + 1, 0 = free. A power of two, at most half full. */
+  uint32_t *table;
+  size_t table_size;
+
+  struct sample_place *order;
+  size_t order_room;
+  bool sorted;
+};
+
+enum { FIRST_SAMPLES = 1024, FIRST_UNRESOLVED = 64 };
+
+static void forget(void *state) {
+  struct metric_step *step = state;
+  if (step->cache_handle != 0) handle_release(step->cache_handle);
+  step->cache = NULL;
+  step->cache_handle = 0;
+  step->count = 0;
+  step->bytes.length = 0;
+  step->bytes.failed = false;
+  if (step->unresolved_count > 0) memset(step->table, 0, step->table_size * sizeof *step->table);
+  step->unresolved_count = 0;
+  step->sorted = false;
+}
+
+static void destroy(void *state) {
+  struct metric_step *step = state;
+  forget(step);
+  metric_decoder_free(&step->decoder);
+  msgpack_writer_free(&step->bytes);
+  free(step->samples);
+  free(step->unresolved);
+  free(step->table);
+  free(step->order);
+  free(step);
+}
+
+struct metric_step *metric_step_of(const struct datagrams *batch) {
+  struct metric_step *step = batch->decoded.destroy == destroy ? batch->decoded.state : NULL;
+  return step != NULL && step->cache != NULL ? step : NULL;
+}
+
+struct metric_step *metric_step_open(struct datagrams *batch) {
+  if (batch->decoded.state != NULL) {
+    errno = EINVAL;
+    return batch->decoded.destroy == destroy ? batch->decoded.state : NULL;
+  }
+  struct metric_step *step = calloc(1, sizeof *step);
+  if (step == NULL) return NULL;
+  batch->decoded = (struct datagrams_decoded){.state = step, .clear = forget, .destroy = destroy};
+  return step;
+}
+
+/* ---- Unresolved series ---- */
+
+static uint32_t *table_slot(const struct metric_step *step, uint64_t hash, const uint8_t *key, size_t length) {
+  size_t mask = step->table_size - 1;
+  for (size_t at = hash & mask;; at = (at + 1) & mask) {
+    uint32_t *slot = &step->table[at];
+    if (*slot == 0) return slot;
+    const struct unresolved *series = &step->unresolved[*slot - 1];
+    if (series->hash != hash || series->key_length != length) continue;
+    if (memcmp(step->bytes.bytes + series->key, key, length) == 0) return slot;
+  }
+}
+
+static bool grow_unresolved(struct metric_step *step) {
+  if (step->unresolved_count < step->unresolved_room) return true;
+  uint32_t room = step->unresolved_room == 0 ? FIRST_UNRESOLVED : step->unresolved_room * 2;
+  struct unresolved *moved = realloc(step->unresolved, room * sizeof *moved);
+  if (moved == NULL) return false;
+  step->unresolved = moved;
+  uint32_t *table = calloc((size_t)room * 2, sizeof *table);
+  if (table == NULL) return false;
+  free(step->table);
+  step->table = table;
+  step->table_size = (size_t)room * 2;
+  step->unresolved_room = room;
+  for (uint32_t i = 0; i < step->unresolved_count; i++) {
+    size_t at = step->unresolved[i].hash & (step->table_size - 1);
+    while (table[at] != 0) at = (at + 1) & (step->table_size - 1);
+    table[at] = i + 1;
+  }
+  return true;
+}
+
+/* The index of the record's series among the unresolved ones; RESOLVED when memory is short. */
+static uint32_t note_unresolved(struct metric_step *step, uint64_t hash, const struct metric_record *record) {
+  const struct series_key *key = &record->key;
+  if (!grow_unresolved(step)) return RESOLVED;
+  uint32_t *slot = table_slot(step, hash, key->bytes, key->length);
+  if (*slot != 0) return *slot - 1;
+  size_t offset = step->bytes.length;
+  msgpack_write_raw(&step->bytes, key->bytes, key->length);
+  if (step->bytes.failed) return RESOLVED;
+  series_cache_missed(step->cache);
+  step->unresolved[step->unresolved_count] = (struct unresolved){
+      .hash = hash,
+      .key = offset,
+      .key_length = key->length,
+      .name_length = key->name_length,
+      .labels_length = key->labels_length,
+      .boundaries_hash = key->boundaries_hash,
+      .type = (uint8_t)record->type,
+      .histogram = key->histogram,
+  };
+  *slot = ++step->unresolved_count;
+  return step->unresolved_count - 1;
+}
+
+uint32_t metric_step_unresolved(const struct metric_step *step) { return step->unresolved_count; }
+
+struct unresolved_series metric_step_series(const struct metric_step *step, uint32_t index) {
+  const struct unresolved *series = &step->unresolved[index];
+  const uint8_t *key = step->bytes.bytes + series->key;
+  return (struct unresolved_series){
+      .name = key,
+      .labels = key + series->name_length + 1,
+      .name_length = series->name_length,
+      .labels_length = series->labels_length,
+      .histogram = series->histogram,
+      .boundaries_hash = series->boundaries_hash,
+      .type = (enum metric_type)series->type,
+  };
+}
+
+void metric_step_resolve(struct metric_step *step, uint32_t index, int64_t id, enum metric_type type) {
+  struct unresolved *series = &step->unresolved[index];
+  series->id = id;
+  series->stored_type = (uint8_t)type;
+  series->resolved = true;
+  step->sorted = false;
+  series_cache_lock(step->cache);
+  series_cache_put(step->cache, series->hash, step->bytes.bytes + series->key, series->key_length, id, (uint8_t)type);
+  series_cache_unlock(step->cache);
+}
+
+/* ---- Decoding ---- */
+
+static struct sample *add_sample(struct metric_step *step) {
+  if (step->count == step->room) {
+    size_t room = step->room == 0 ? FIRST_SAMPLES : step->room * 2;
+    struct sample *moved = realloc(step->samples, room * sizeof *moved);
+    if (moved == NULL) return NULL;
+    step->samples = moved;
+    step->room = room;
+  }
+  return &step->samples[step->count++];
+}
+
+/* False: no memory. */
+static bool take(struct metric_step *step, const struct metric_record *record) {
+  const struct series_key *key = &record->key;
+  uint64_t hash = series_cache_hash(step->cache, key->bytes, key->length);
+  int64_t id = 0;
+  uint8_t type;
+  uint32_t unresolved = RESOLVED;
+  if (!series_cache_find(step->cache, hash, key->bytes, key->length, &id, &type)) {
+    unresolved = note_unresolved(step, hash, record);
+    if (unresolved == RESOLVED) return false;
+  } else if (type != record->type) {
+    return true;
+  }
+  size_t histogram = step->bytes.length;
+  if (key->histogram) metric_write_histogram(&step->bytes, record);
+  struct sample *sample = step->bytes.failed ? NULL : add_sample(step);
+  if (sample == NULL) return false;
+  *sample = (struct sample){
+      .series_id = id,
+      .timestamp = record->timestamp,
+      .value = record->value,
+      .histogram = histogram,
+      .histogram_length = (uint32_t)(step->bytes.length - histogram),
+      .unresolved = unresolved,
+      .type = (uint8_t)record->type,
+  };
+  return true;
+}
+
+bool metric_step_decode(struct metric_step *step, struct datagrams *batch, struct series_cache *cache,
+                        int64_t cache_handle, uint32_t max) {
+  forget(step);
+  step->cache = cache;
+  step->cache_handle = cache_handle;
+  struct datagrams_map map;
+  bool room = true;
+  series_cache_lock(cache);
+  while (room && step->count < max && datagrams_map(batch, &map)) {
+    struct metric_record record;
+    const uint8_t *after;
+    enum metric_verdict verdict = metric_decode(&step->decoder, &map, &record, &after);
+    if (verdict == METRIC_VALID) room = take(step, &record);
+    if (verdict == METRIC_NO_MEMORY) room = false;
+    if (room) datagrams_pass(batch, after);
+  }
+  series_cache_unlock(cache);
+  step->bytes.failed = false;
+  return room || step->count > 0;
+}
+
+size_t metric_step_count(const struct metric_step *step) { return step->count; }
+
+/* ---- Order ---- */
+
+/* Gives every sample its series and drops those of another type; false when one has none yet. */
+static bool settle(struct metric_step *step) {
+  for (uint32_t i = 0; i < step->unresolved_count; i++) {
+    if (!step->unresolved[i].resolved) return false;
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < step->count; i++) {
+    struct sample *sample = &step->samples[i];
+    if (sample->unresolved != RESOLVED) {
+      const struct unresolved *series = &step->unresolved[sample->unresolved];
+      if (sample->type != series->stored_type) continue;
+      sample->series_id = series->id;
+    }
+    step->samples[kept++] = *sample;
+  }
+  step->count = kept;
+  return true;
+}
+
+int metric_step_sort(struct metric_step *step) {
+  if (step->sorted) return 0;
+  /* Twice the samples: sample_order_sort works between two halves. */
+  size_t room = step->count * 2;
+  if (room > step->order_room) {
+    struct sample_place *moved = realloc(step->order, room * sizeof *moved);
+    if (moved == NULL) return ENOMEM;
+    step->order = moved;
+    step->order_room = room;
+  }
+  if (!settle(step)) return EAGAIN;
+  for (size_t i = 0; i < step->count; i++) {
+    step->order[i] = (struct sample_place){step->samples[i].series_id, step->samples[i].timestamp, (uint32_t)i};
+  }
+  sample_order_sort(step->order, step->order + step->count, step->count);
+  step->sorted = true;
+  return 0;
+}
+
+bool metric_step_sorted(const struct metric_step *step) { return step->sorted; }
+
+struct metric_sample metric_step_sample(const struct metric_step *step, size_t place) {
+  const struct sample *sample = &step->samples[step->order[place].index];
+  return (struct metric_sample){
+      .series_id = sample->series_id,
+      .timestamp = sample->timestamp,
+      .value = sample->value,
+      .histogram = sample->histogram_length > 0 ? step->bytes.bytes + sample->histogram : NULL,
+      .histogram_length = sample->histogram_length,
+  };
+}

@@ -1,0 +1,91 @@
+/** Translates a LOGS query into the SELECT that each log database runs (QL-80..83, QX-10). */
+import type { FieldRef, LogsQuery } from './ast.js';
+import { QueryError } from './errors.js';
+import {
+  type EventsPlan,
+  type PlanField,
+  planCondition,
+  planRange,
+  planSort,
+  unsupportedReason,
+} from './plan.js';
+import { keyColumns, keyOrder, limit, type ShardQuery, translateCondition } from './sql.js';
+import { Fragment, joinBalanced, sql } from './sqlFragment.js';
+import { translatePredicate } from './sqlPredicate.js';
+
+type LogField = Extract<PlanField, { kind: 'expression' }>;
+
+/** The five columns, and how a record shows them (QL-42, QL-121). */
+const FIELDS: Readonly<Record<string, { readonly type: LogField['type']; readonly shown: string }>> = {
+  timestamp: { type: 'integer', shown: 'timestamp' },
+  origin: { type: 'text', shown: 'origin' },
+  is_error: { type: 'integer', shown: 'wire_bool(is_error)' },
+  message: { type: 'text', shown: 'message' },
+  boot_id: { type: 'guid', shown: 'wire_guid(boot_id)' },
+};
+
+/**
+ * The query of one log database; `now` (ns) is the one clock reading of the query (QL-12).
+ *
+ * @throws QueryError class V, prefix `unsupported`, for what this version lacks
+ */
+export function translateLogs(query: LogsQuery, now: bigint): ShardQuery {
+  const reason = unsupportedReason(query);
+  if (reason !== null) throw new QueryError('V', 'unsupported', reason);
+  const keys = sortKeys(query);
+  const names = query.select?.map(({ name }) => name) ?? Object.keys(FIELDS);
+  const record = names.map((name) => `'${name}', ${FIELDS[name]?.shown ?? 'NULL'}`).join(', ');
+  const selected = [...keyColumns(keys), `record_map(${record})`].join(', ');
+  const order = [...keyOrder(keys), 'id DESC'].join(', ');
+  const paging = { skip: query.skip ?? 0n, take: query.take };
+  const statement = sql`SELECT ${new Fragment(selected)} FROM logs WHERE ${conditions(query, now)} ORDER BY ${new Fragment(order)}${limit(paging)}`;
+  return {
+    sql: statement.sql,
+    params: statement.params,
+    sort: keys.map(({ descending }) => ({ descending })),
+    ...paging,
+    fields: null,
+    encoded: true,
+    store: 'logs',
+  };
+}
+
+/** The parser has seen to it that there is no other name (QL-42). */
+function logField({ name }: Pick<FieldRef, 'name'>): LogField {
+  return { kind: 'expression', name, sql: name, type: FIELDS[name]?.type ?? 'text' };
+}
+
+/** The sort fields, and timestamp descending to break ties (QL-70, QL-71). */
+function sortKeys(query: LogsQuery): EventsPlan['sort'] {
+  const keys = planSort(query, logField);
+  if (keys.some(({ field }) => field.name === 'timestamp')) return keys;
+  return [...keys, { field: logField({ name: 'timestamp' }), descending: true }];
+}
+
+function conditions(query: LogsQuery, now: bigint): Fragment {
+  const { from, to } = planRange(query, now);
+  const origin = logField({ name: 'origin' });
+  const message = logField({ name: 'message' });
+  return joinBalanced(
+    [
+      ...(from === null ? [] : [sql`timestamp >= ${from}`]),
+      sql`timestamp <= ${to}`,
+      ...(query.from === null
+        ? []
+        : [
+            translatePredicate({
+              kind: 'in',
+              field: origin,
+              negated: false,
+              values: query.from.map(({ value }) => value),
+            }),
+          ]),
+      ...(query.errorOnly ? [sql`is_error = 1`] : []),
+      ...query.containing.map(({ value }) =>
+        translatePredicate({ kind: 'match', field: message, operator: 'CONTAINS', value }),
+      ),
+      ...(query.where === null ? [] : [translateCondition(planCondition(query.where, now, logField), 'top')]),
+    ],
+    'AND',
+  );
+}

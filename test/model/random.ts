@@ -1,0 +1,26 @@
+/**
+ * How random walks run: few and always the same ones in a normal run, `WALKS=500` for a soak with a seed
+ * of its own, `FC_SEED` and `FC_PATH`, as a failure prints them, to walk one again.
+ */
+import type { Parameters } from 'fast-check';
+
+const SEED = 20_260_101;
+
+/** @param walks number of walks in a normal run */
+export function walkParameters<Ts>(walks: number): Parameters<Ts> {
+  const { FC_SEED, FC_PATH, WALKS } = process.env;
+  const seed = FC_SEED ?? (WALKS === undefined ? SEED : Date.now() & 0x7fffffff);
+  return {
+    numRuns: Number(WALKS ?? walks),
+    seed: Number(seed),
+    ...(FC_PATH === undefined ? {} : { path: FC_PATH }),
+    // Real threads and disks: a shorter walk that fails, too, is found by hand sooner than by trying.
+    endOnFailure: true,
+    includeErrorInReport: true,
+  };
+}
+
+/** What to set to walk the same again, should a check outside the walk fail. */
+export function seedText<Ts>({ seed, numRuns }: Parameters<Ts>): string {
+  return `${numRuns} walks, FC_SEED=${seed}`;
+}
