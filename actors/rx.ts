@@ -10,7 +10,7 @@ import type * as Rx from 'rxjs';
 const require = createRequire(import.meta.url);
 const bundle = join(dirname(require.resolve('rxjs/package.json')), 'dist/bundles/rxjs.umd.min.js');
 
-export const { Observable, Subject, filter, firstValueFrom, merge, share, take } = require(
+export const { EMPTY, Observable, Subject, defer, filter, firstValueFrom, merge, share, take } = require(
   bundle,
 ) as typeof Rx;
 export type Observable<T> = Rx.Observable<T>;

@@ -3,6 +3,7 @@
  * the daemon supervises instead.
  */
 import { type MessagePort, Worker } from 'node:worker_threads';
+import { defer, EMPTY } from './rx.js';
 import { type Link, linkWorker } from './streams.js';
 
 export interface ActorThread<In, Out> extends Link<In, Out> {
@@ -22,14 +23,18 @@ export function startThread<In, Out>(
 ): ActorThread<In, Out> {
   const worker = new Worker(entry, { name, workerData: data, transferList: [...ports] });
   let failure: Error | null = null;
+  let over = false;
   const ended = new Promise<Error | null>((resolve) => {
     worker.once('error', (error) => {
       failure = new Error(`thread ${name} failed: ${error.message}`, { cause: error });
     });
     worker.once('exit', (code) => {
+      over = true;
       resolve(failure ?? (code === 0 ? null : new Error(`thread ${name} ended with code ${code}`)));
     });
   });
   const link = linkWorker<In, Out>(worker);
-  return { ...link, name, ended, terminate: async () => void (await worker.terminate()) };
+  // Who listens to a thread that has ended hears at once that nothing comes.
+  const messages$ = defer(() => (over ? EMPTY : link.messages$));
+  return { ...link, messages$, name, ended, terminate: async () => void (await worker.terminate()) };
 }

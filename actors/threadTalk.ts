@@ -7,12 +7,12 @@ export async function heard<In>(
   thread: ActorThread<In, unknown>,
   wanted: (message: In) => boolean,
 ): Promise<In> {
-  const message = firstValueFrom(thread.messages$.pipe(filter(wanted), take(1)));
-  const end = thread.ended.then((error) => {
-    throw error ?? new Error(`thread ${thread.name} ended`);
+  // Nothing may hang on `ended` from here: it lives as long as the thread, and this is called all the time.
+  const message = await firstValueFrom(thread.messages$.pipe(filter(wanted), take(1)), {
+    defaultValue: null,
   });
-  // The stream of an ended thread completes; why it ended is what the caller wants to know.
-  return Promise.race([message.catch(() => end), end]);
+  if (message !== null) return message;
+  throw (await thread.ended) ?? new Error(`thread ${thread.name} ended`);
 }
 
 /** True when the promise settled in time; a rejection in time is the caller's. */

@@ -11,13 +11,15 @@ export interface DaemonActorOptions {
   /** Ends the process at the stop bound, if the shutdown has not. */
   readonly abort?: () => void;
   readonly inspect?: (event: InspectionEvent) => void;
+  /** When a stop was asked for that the machine does not know of yet, ms of `performance.now()`. */
+  readonly stopAskedAt?: () => number | null;
 }
 
 /** Binds the machine to a runtime. The actor is not started; the signals are `runDaemon`'s. */
 export function createDaemonActor(
   runtime: DaemonRuntime,
   log: ProcessLog,
-  { abort = abortNow, inspect }: DaemonActorOptions = {},
+  { abort = abortNow, inspect, stopAskedAt = () => null }: DaemonActorOptions = {},
 ): ActorRefFrom<typeof daemonMachine> {
   let overdue: NodeJS.Timeout | undefined;
   const machine = daemonMachine.provide({
@@ -60,11 +62,13 @@ export function createDaemonActor(
     next: ({ context }) => {
       if (overdue !== undefined || !(context.stopping || context.failure !== null)) return;
       const { stopBoundMs } = runtime;
+      const now = performance.now();
+      const leftMs = Math.max(stopBoundMs - (now - (stopAskedAt() ?? now)), 0);
       // Past the bound the service manager would kill the whole group anyway; go first, with a reason.
       overdue = setTimeout(() => {
         log.error(`shutdown did not finish within ${stopBoundMs} ms; aborting`);
         abort();
-      }, stopBoundMs).unref();
+      }, leftMs).unref();
     },
     complete: () => clearTimeout(overdue),
     error: () => clearTimeout(overdue),
@@ -88,7 +92,9 @@ function abortNow(): void {
  */
 export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
   const runtime = new DaemonRuntime(options);
-  const actor = createDaemonActor(runtime, options.log);
+  // A dump comes first, and its time counts.
+  let askedAt: number | null = null;
+  const actor = createDaemonActor(runtime, options.log, { stopAskedAt: () => askedAt });
   let dumping = false;
   const signals = {
     SIGTERM: () => actor.send({ type: 'stop.requested', reason: 'SIGTERM' }),
@@ -97,6 +103,7 @@ export async function runDaemon(options: DaemonOptions): Promise<DaemonOutput> {
       // Whoever asks while a dump is made gets that one.
       if (dumping) return;
       dumping = true;
+      askedAt ??= performance.now();
       const stop = () => {
         dumping = false;
         actor.send({ type: 'stop.requested', reason: 'SIGQUIT' });

@@ -137,13 +137,18 @@ function recordSamples({ records }: DaemonSurvey): Sample[] {
 
 function sizeSamples({ labels, path }: StoreFile): Sample[] {
   return [
-    gauge('eventd.store.bytes', sizeOf(path), labels),
-    gauge('eventd.wal.bytes', sizeOf(`${path}-wal`), labels),
+    ...sizeOf('eventd.store.bytes', path, labels),
+    ...sizeOf('eventd.wal.bytes', `${path}-wal`, labels),
   ];
 }
 
-function sizeOf(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+/** Nothing where the disk does not answer: that is for the writer to tell. */
+function sizeOf(name: string, path: string, labels: Labels): Sample[] {
+  try {
+    return [gauge(name, statSync(path, { throwIfNoEntry: false })?.size ?? 0, labels)];
+  } catch {
+    return [];
+  }
 }
 
 function counter(name: string, value: number, labels: Labels = {}): Sample {

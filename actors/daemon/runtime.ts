@@ -16,10 +16,7 @@ import { native, type RingInfo } from '../../src/native/addon.js';
 import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
 import type { Settings, SettingValue } from '../../src/registry/settings.js';
 import { type EventStorePlan, openEventStore } from '../../src/stores/eventStore.js';
-import { exclude, setStrayWalAside } from '../../src/stores/exclusion.js';
-import { describeLostRanges } from '../../src/stores/lostRanges.js';
 import { type BootResolution, NOTHING_SEEN, resolveBoot } from '../../src/stores/resume.js';
-import { SHARD_GONE, SHARD_WAL_GONE } from '../../src/stores/shardFileGuard.js';
 import { shardCount } from '../../src/stores/shardFiles.js';
 import { errorText } from '../../src/stores/storeError.js';
 import { lockEventStore } from '../../src/stores/storeLock.js';
@@ -37,9 +34,10 @@ import type { Subscription } from '../rx.js';
 import { stateText } from '../stateText.js';
 import { Configuration, DEFAULT_SERVICE } from './configuration.js';
 import { dumpText } from './dump.js';
-import { EventPipeline, type PipelineReport } from './eventPipeline.js';
+import { EventPipeline } from './eventPipeline.js';
 import { HealthMetrics } from './healthMetrics.js';
 import { Heartbeat } from './heartbeat.js';
+import { PathReports } from './pathReports.js';
 import { RecordPaths } from './recordPaths.js';
 import { type DaemonSurvey, figuresOf } from './survey.js';
 
@@ -85,19 +83,18 @@ export class DaemonRuntime {
   #records: RecordPaths | null = null;
   readonly #health = new HealthMetrics();
   readonly #heartbeat: Heartbeat;
+  readonly #pathReports: PathReports;
   readonly #lastSequences = new Map<number, bigint>();
   /** The daemon's own actor. */
   #actor: AnyActorRef | null = null;
   #stopping = false;
   /** Synthetic rows that wait for the next pipeline. */
   readonly #owedRecords: SyntheticEvent[] = [];
-  /** Shards whose exclusion is on record since this start (FAIL-11, FAIL-16). */
-  readonly #reportedShards = new Set<string>();
-  /** Shard files that were taken away under their writer. */
-  readonly #gone: string[] = [];
   #startupStored = false;
   #inspecting = false;
   #recoveries = 0;
+  /** Since when the event path is being started again, ms of `performance.now()`; null while it works. */
+  #downSince: number | null = null;
   /** What the daemon tells its machine about: what breaks the event path, and registry changes. */
   onPathFailed: (part: string, message: string, excluded?: boolean) => void = () => undefined;
   onConfigurationChanged: () => void = () => undefined;
@@ -107,6 +104,12 @@ export class DaemonRuntime {
     this.#log = options.log;
     this.#kmes = { kind: 'embedded', directory: options.kmesDirectory };
     this.#notifier = Notifier.fromEnvironment(process.env, native.sendDatagram, options.log);
+    this.#pathReports = new PathReports({
+      log: options.log,
+      onCommit: (shard, rows, ms) => this.#health.committed('event', shard, rows, ms),
+      onInspection: (message) => this.#inspector?.publish(message),
+      onFailed: (part, message, excluded) => this.onPathFailed(part, message, excluded),
+    });
     this.#heartbeat = new Heartbeat({
       answers: (waitMs) => this.#answers(waitMs),
       ping: () => this.#notifier.watchdog(),
@@ -208,10 +211,9 @@ export class DaemonRuntime {
     this.#pipeline = pipeline;
     this.#rings = [];
     pipeline.reports$.subscribe((report) => {
-      // What an abandoned path still says concerns nobody but who looks on.
-      if (this.#pipeline === pipeline || report.type === 'inspection') this.#reported(report);
-      // A second damaged shard that shows while the path is being closed must not be opened again either.
-      else if (report.type === 'readOnly') this.#excluded(report);
+      // The threads of an abandoned path are ended on purpose. What it says else counts: losses in its last
+      // commits, and a second damaged shard, which must not be opened again either.
+      if (report.type !== 'threadFailed' || this.#pipeline === pipeline) this.#pathReports.heard(report);
     });
   }
 
@@ -258,8 +260,7 @@ export class DaemonRuntime {
     if (this.#inspecting) pipeline.inspect(true);
     for (const record of this.#owedRecords.splice(0)) pipeline.queue(record);
     for (const { shard, error } of present(this.#stores, 'stores').excluded) {
-      if (this.#reportedShards.has(error.file)) continue;
-      this.#reportedShards.add(error.file);
+      if (!this.#pathReports.isNews(error.file)) continue;
       pipeline.queue(
         storageErrorEvent(native.realtimeNs(), {
           store: 'event',
@@ -338,15 +339,13 @@ export class DaemonRuntime {
 
   /** Ends the threads and closes the shards; queries, sockets and configuration stay. */
   async closePath(): Promise<void> {
+    this.#downSince ??= performance.now();
     const pipeline = this.#pipeline;
     this.#pipeline = null;
     if (pipeline !== null)
       this.#owedRecords.push(...(await pipeline.abandon(this.stopBoundMs * RECOVERY_SHARE)));
     this.#inspector?.pathEnded();
-    for (const file of this.#gone.splice(0)) {
-      for (const aside of setStrayWalAside(file))
-        this.#log.warn(`${aside}: left over from a shard that is gone`);
-    }
+    this.#pathReports.setStraysAside();
   }
 
   /** The rings are mapped anew: the drain threads closed theirs. */
@@ -358,6 +357,7 @@ export class DaemonRuntime {
   async restartActors(): Promise<void> {
     await this.startActors();
     this.#recoveries++;
+    this.#downSince = null;
     this.#log.info('the event path works again', { shards: this.#stores?.shards.length });
   }
 
@@ -383,6 +383,9 @@ export class DaemonRuntime {
 
   /** Steps 4 and 5 (LIFE-204, LIFE-205): each commit carries its sequences along. */
   async commitAll(): Promise<void> {
+    // A CPU that was idle since the start has its last sequence in what was found then, maybe in a bad file.
+    for (const [cpu, { sequence, upper }] of this.#boot?.cpus ?? [])
+      this.#lastSequences.set(cpu, upper > sequence ? upper : sequence);
     await this.#pipeline?.commitAll(this.stopBoundMs * COMMIT_SHARE, this.#lastSequences);
     await this.#records?.committed();
   }
@@ -443,56 +446,6 @@ export class DaemonRuntime {
     };
   }
 
-  #reported(report: PipelineReport): void {
-    switch (report.type) {
-      case 'commitFailed': {
-        const { code, message, lost } = report.failure;
-        this.#log.error(`shard ${report.shard} could not commit: ${message}`, {
-          code,
-          lost: describeLostRanges(lost),
-          ranges: lost.length,
-        });
-        break;
-      }
-      case 'checkpointFailed':
-        this.#log.error(`shard ${report.shard}: ${report.message}; it is tried again`, { code: report.code });
-        break;
-      case 'readOnly':
-        this.#excluded(report);
-        break;
-      case 'loss':
-        this.#log.warn(`cpu ${report.cpu}: ${report.what}`, report.detail);
-        break;
-      case 'threadFailed':
-        this.onPathFailed(`thread ${report.thread}`, report.message);
-        break;
-      case 'inspection':
-        this.#inspector?.publish(report.message as InspectionMessage);
-        break;
-      case 'commit':
-        this.#health.committed('event', report.shard, report.rows, report.commitMs);
-        break;
-    }
-  }
-
-  /** A shard whose damage showed at run time: nobody may write it again, not even after a restart (FAIL-13). */
-  #excluded({ shard, file, failure }: Extract<PipelineReport, { type: 'readOnly' }>): void {
-    // Its storage error is what the failed commit made already.
-    this.#reportedShards.add(file);
-    // A file that is gone has no use for a mark: the next one of that name is another.
-    const isTakenAway = failure.code === SHARD_GONE || failure.code === SHARD_WAL_GONE;
-    if (failure.code === SHARD_GONE) this.#gone.push(file);
-    if (!isTakenAway) {
-      try {
-        exclude(file, `${failure.code}: ${failure.message}`);
-      } catch (error) {
-        this.#log.error(`the exclusion of ${file} cannot be remembered: ${errorText(error)}`);
-      }
-    }
-    const message = `${failure.message}; it is not written any more`;
-    this.onPathFailed(`shard ${shard}`, message, !isTakenAway);
-  }
-
   #attachRings(): void {
     this.#rings = attachAllRings(this.#kmes);
     this.#cpus = this.#rings.length;
@@ -500,6 +453,8 @@ export class DaemonRuntime {
 
   /** A ping means that the main loop and every thread of the data paths answer (HOST-22). */
   async #answers(waitMs: number): Promise<boolean> {
+    // A recovery that waits for a hanging disk is not alive, though nobody is there to be asked.
+    if (this.#downSince !== null && performance.now() - this.#downSince > this.stopBoundMs) return false;
     const [events, records] = await Promise.all([
       this.#pipeline?.answers(waitMs) ?? true,
       this.#records?.answers(waitMs) ?? true,

@@ -1,5 +1,6 @@
 /** The real eventd under a load of records, and what became of every one of them. */
 import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { type EventdRun, EventdWorld } from '../../test/fixtures/eventd.js';
@@ -40,7 +41,12 @@ export class RecordHost {
   readonly #store: Store;
   readonly #run: EventdRun;
 
-  private constructor(world: EventdWorld, store: Store, run: EventdRun) {
+  private constructor(
+    world: EventdWorld,
+    store: Store,
+    readonly file: string,
+    run: EventdRun,
+  ) {
     this.#world = world;
     this.#store = store;
     this.#run = run;
@@ -49,8 +55,12 @@ export class RecordHost {
   static async start(store: Store, settings: Readonly<Record<string, number>> = {}): Promise<RecordHost> {
     // Its own samples would be counted with ours.
     const world = new EventdWorld({ cpus: 1, settings: { HealthMetricIntervalSeconds: 0, ...settings } });
+    const file = join(world.dir, 'stores', `${store}.db`);
     try {
-      return new RecordHost(world, store, await world.start());
+      // Not beside the hive: the embedded registry watches that directory, and a write to a file in it
+      // wakes eventd's main thread.
+      world.writeHive({ [store === 'log' ? 'LogStorePath' : 'MetricStorePath']: file });
+      return new RecordHost(world, store, file, await world.start());
     } catch (error) {
       await world.close();
       throw error;
@@ -59,10 +69,6 @@ export class RecordHost {
 
   get socket(): string {
     return this.#store === 'log' ? this.#world.paths.logSocket : this.#world.paths.metricSocket;
-  }
-
-  get file(): string {
-    return this.#store === 'log' ? this.#world.paths.logs : this.#world.paths.metrics;
   }
 
   get pid(): number {
@@ -134,7 +140,13 @@ export async function offer(
 ): Promise<Offer> {
   const host = await RecordHost.start(store, settings);
   try {
-    const warm = await send(host.socket, { ...load, records: load.series, rate: 20_000, batch: 20, senders: 1 });
+    const warm = await send(host.socket, {
+      ...load,
+      records: load.series,
+      rate: 20_000,
+      batch: 20,
+      senders: 1,
+    });
     const before = await host.settled(warm.records);
     await host.settleDisk();
     const cpuBefore = cpuSeconds(host.pid);

@@ -4,7 +4,11 @@ import { accessSync, constants, readdirSync, readFileSync, statSync } from 'node
 import { delimiter, join } from 'node:path';
 
 /** A program that prints one JSON line. */
-export function printed<Result>(program: string, args: readonly string[], timeoutMs = 300_000): Promise<Result> {
+export function printed<Result>(
+  program: string,
+  args: readonly string[],
+  timeoutMs = 300_000,
+): Promise<Result> {
   return new Promise((resolve, reject) => {
     execFile(program, [...args], { timeout: timeoutMs }, (error, stdout, stderr) => {
       if (error === null) resolve(JSON.parse(stdout) as Result);

@@ -44,13 +44,18 @@ export async function send(path: string, load: Load): Promise<Sent> {
   const args = [
     path,
     ...['--kind', load.kind, '--datagrams', String(datagrams), '--rate', String(rate)],
-    ...['--batch', String(load.batch), '--series', String(load.series), '--message', String(load.message ?? 100)],
+    ...[
+      '--batch',
+      String(load.batch),
+      '--series',
+      String(load.series),
+      '--message',
+      String(load.message ?? 100),
+    ],
     ...['--seconds', String(load.seconds ?? 0), '--stamped'],
     ...(load.nonblock === true ? ['--nonblock'] : []),
   ];
-  const all = await Promise.all(
-    Array.from({ length: load.senders }, () => printed<Sent>(DGRAMLOAD, args)),
-  );
+  const all = await Promise.all(Array.from({ length: load.senders }, () => printed<Sent>(DGRAMLOAD, args)));
   const sum = (of: (sent: Sent) => number) => all.reduce((total, sent) => total + of(sent), 0);
   const most = (of: (sent: Sent) => number) => Math.max(...all.map(of));
   return {

@@ -15,6 +15,9 @@ const FILL_TO_COMMIT = 4;
 /** Share of MaxBatchLatencyMs a linger may use; the rest is for the commit itself (ING-56). */
 const LATENCY_SHARE = 0.4;
 
+/** Share of a batch that records may wait for: what comes while it is being decoded fills the rest. */
+const FULL_SHARE = 0.9;
+
 /** Weight of the newest observation in the smoothed values (ING-60). */
 const SMOOTHING = 0.3;
 
@@ -34,6 +37,17 @@ export interface BatchLoad {
 }
 
 export const IDLE_LOAD: BatchLoad = { rate: 0, commitMs: 0 };
+
+/**
+ * The same for log records and samples, which nobody waits for: a batch may grow until it is nearly full
+ * or its share of the latency is used up (LOG-26, MET-40). A transaction costs by the leaves of the index
+ * it touches, and many samples touch as many of them as few do.
+ */
+export function recordLingerMs(load: BatchLoad, limits: BatchLimits, waiting = 0): number {
+  if (load.rate < SLOW_RATE) return 0;
+  const untilFull = (Math.max(limits.maxBatchSize * FULL_SHARE - waiting, 0) / load.rate) * 1000;
+  return Math.floor(Math.min(untilFull, limits.maxBatchLatencyMs * LATENCY_SHARE));
+}
 
 /** Folds one committed batch into the smoothed load. `elapsedMs` is the time since the previous commit ended. */
 export function observeBatch(

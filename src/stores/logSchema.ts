@@ -25,6 +25,7 @@ const INDEXES = {
 export const LOG_SCHEMA: StoreSchema = {
   store: 'log',
   pageSize: LOG_PAGE_SIZE,
+  cacheKib: 4096,
   statements: [LOGS_TABLE, METADATA_TABLE, ...Object.values(INDEXES)],
   objects: [
     { type: 'table', name: 'logs' },

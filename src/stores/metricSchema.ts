@@ -49,6 +49,8 @@ export type MetricType = 0 | 1 | 2;
 export const METRIC_SCHEMA: StoreSchema = {
   store: 'metric',
   pageSize: METRIC_PAGE_SIZE,
+  // The leaves of a few thousand series and what leads to them.
+  cacheKib: 8192,
   statements: [SERIES_TABLE, SAMPLES_TABLE, ROLLUPS_TABLE, METADATA_TABLE, ...Object.values(INDEXES)],
   objects: [
     ...['series', 'samples', 'rollups', 'metadata'].map((name) => ({ type: 'table' as const, name })),

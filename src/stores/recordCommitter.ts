@@ -4,7 +4,7 @@
  */
 import { type Stats, statSync } from 'node:fs';
 import type { DatagramsHandle, DecodedRecords } from '../native/addon.js';
-import { type BatchLimits, type BatchLoad, IDLE_LOAD, lingerMs, observeBatch } from './batchPolicy.js';
+import { type BatchLimits, type BatchLoad, IDLE_LOAD, observeBatch, recordLingerMs } from './batchPolicy.js';
 import type { DatagramSource } from './datagramSource.js';
 import { setStrayWalAside } from './exclusion.js';
 import { SHARD_TRUNCATED, ShardFileGuard } from './shardFileGuard.js';
@@ -17,10 +17,10 @@ import {
 } from './singleStore.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from './storeError.js';
 
-/** Pages in the WAL, not yet in the database, that start a checkpoint (LOG-45, MET-57). */
-export const CHECKPOINT_PAGES = 1000;
-/** Further pages before the next attempt, while a reader keeps one from finishing. */
-const RETRY_PAGES = 250;
+/** Bytes in the WAL, not yet in the database, that start a checkpoint (LOG-45, MET-57). */
+export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
+/** Further bytes before the next attempt, while a reader keeps one from finishing. */
+const RETRY_BYTES = CHECKPOINT_BYTES / 4;
 
 /** Codes of a RecordCommitError for files that somebody else has taken away or cut. */
 export const STORE_GONE = 'ERR_STORE_GONE';
@@ -104,7 +104,8 @@ export class RecordCommitter {
   /** Bytes of a datagram per record, of the last batch: what waits is counted in bytes. */
   #recordBytes = 100;
   #batchRecords = 0;
-  #checkpointAt = CHECKPOINT_PAGES;
+  readonly #pageSize: number;
+  #checkpointAt = CHECKPOINT_BYTES;
 
   /** @throws StoreError when the file must not be written */
   constructor({ file, schema, source, table }: RecordCommitterOptions) {
@@ -116,6 +117,8 @@ export class RecordCommitter {
       this.#table = table(this.#db);
       this.#begin = this.#db.prepare('BEGIN IMMEDIATE');
       this.#commit = this.#db.prepare('COMMIT');
+      // An existing file keeps its own.
+      this.#pageSize = Number(this.#db.pragma('page_size', { simple: true }));
       this.#guard = new ShardFileGuard(this.#file);
       this.#files = { database: found(this.#file), wal: found(`${this.#file}-wal`) };
     } catch (error) {
@@ -165,6 +168,7 @@ export class RecordCommitter {
       this.#table.close();
     } finally {
       this.#db.close();
+      this.#guard.close();
     }
     if (this.#damage === 'gone' && this.#walIsOrphan()) setStrayWalAside(this.#file);
   }
@@ -261,22 +265,22 @@ export class RecordCommitter {
       commitMs,
       more: waiting > 0,
       finished: status.finished && waiting === 0,
-      lingerMs: lingerMs(this.#load, limits, waiting),
+      lingerMs: recordLingerMs(this.#load, limits, waiting),
     };
   }
 
   /** PASSIVE checkpoints what it can and never waits for readers (LOG-45, MET-57). */
   #checkpointWhenDue(): void {
-    if (this.#pendingPages('NOOP') < this.#checkpointAt) return;
-    const left = this.#pendingPages('PASSIVE');
-    this.#checkpointAt = left === 0 ? CHECKPOINT_PAGES : left + RETRY_PAGES;
+    if (this.#pendingBytes('NOOP') < this.#checkpointAt) return;
+    const left = this.#pendingBytes('PASSIVE');
+    this.#checkpointAt = left === 0 ? CHECKPOINT_BYTES : left + RETRY_BYTES;
   }
 
-  /** Pages of the WAL that are not in the database, after a checkpoint of this mode. */
-  #pendingPages(mode: 'NOOP' | 'PASSIVE'): number {
+  /** Page bytes of the WAL that are not in the database, after a checkpoint of this mode. */
+  #pendingBytes(mode: 'NOOP' | 'PASSIVE'): number {
     try {
       const [state] = this.#db.pragma(`wal_checkpoint(${mode})`) as { log: bigint; checkpointed: bigint }[];
-      return state === undefined ? 0 : Number(state.log - state.checkpointed);
+      return state === undefined ? 0 : Number(state.log - state.checkpointed) * this.#pageSize;
     } catch {
       // The batch is committed and the WAL keeps it. A full or failing disk will show in the next commit.
       return this.#checkpointAt;

@@ -173,6 +173,7 @@ export class ShardCommitter {
   close(): void {
     if (this.#damaged) this.#keepWal();
     this.#db.close();
+    this.#guard.close();
   }
 
   #keepWal(): void {

@@ -20,6 +20,8 @@ const HEADER_BYTES = 32;
 /** Two `stat` calls per look, some microseconds. */
 export class ShardFileGuard {
   readonly #file: string;
+  /** Kept open: closing any descriptor of a database drops all locks of the process on it, SQLite's too. */
+  readonly #fd: number;
   readonly #database: Stats | undefined;
   #wal: Stats | undefined;
   #size: number;
@@ -27,6 +29,7 @@ export class ShardFileGuard {
   /** @param file the database, open already */
   constructor(file: string) {
     this.#file = file;
+    this.#fd = openSync(file, 'r');
     this.#database = found(file);
     this.#wal = found(`${file}-wal`);
     this.#size = this.#database?.size ?? 0;
@@ -50,15 +53,15 @@ export class ShardFileGuard {
     return null;
   }
 
+  /** Call it when the database is closed, not before. */
+  close(): void {
+    closeSync(this.#fd);
+  }
+
   /** A file that shrank because somebody vacuumed it says so in its header. */
   #promisedSize(): number {
     const header = Buffer.alloc(HEADER_BYTES);
-    const fd = openSync(this.#file, 'r');
-    try {
-      if (readSync(fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES) return Number.POSITIVE_INFINITY;
-    } finally {
-      closeSync(fd);
-    }
+    if (readSync(this.#fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES) return Number.POSITIVE_INFINITY;
     const pageSize = header.readUInt16BE(16);
     return header.readUInt32BE(28) * (pageSize === 1 ? 65536 : pageSize);
   }

@@ -28,6 +28,8 @@ export interface StoreSchema {
   readonly store: 'log' | 'metric';
   /** Of a new file, in bytes; an existing one keeps its own. */
   readonly pageSize: number;
+  /** The writer's page cache, KiB; what does not fit of one transaction is written twice. */
+  readonly cacheKib: number;
   /** What creates a new file's tables and indexes, in order, `metadata` included. */
   readonly statements: readonly string[];
   /** Objects the structure check wants to see (FAIL-12). */
@@ -42,14 +44,12 @@ export interface StoreSchema {
 export const METADATA_TABLE = 'CREATE TABLE metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL)';
 
 /**
- * What a writer's connection runs with, beside WAL mode: no fsync per commit (LOG-43, MET-42), a page
- * cache of 2 MiB, as negative KiB, and checkpoints that are the writer's own decision (LOG-45, MET-57).
+ * What a writer's connection runs with, beside WAL mode: no fsync per commit (LOG-43, MET-42), its page
+ * cache, as negative KiB, and checkpoints that are the writer's own decision (LOG-45, MET-57).
  */
-const WRITER_PRAGMAS: readonly string[] = [
-  'synchronous = NORMAL',
-  'cache_size = -2048',
-  'wal_autocheckpoint = 0',
-];
+export function writerPragmas({ cacheKib }: StoreSchema): readonly string[] {
+  return ['synchronous = NORMAL', `cache_size = -${cacheKib}`, 'wal_autocheckpoint = 0'];
+}
 
 /** A writer waits this long, in ms, for a lock that only a retention batch or a closing reader can hold. */
 const BUSY_TIMEOUT_MS = 5000;
@@ -106,7 +106,7 @@ export function openStore(file: string, schema: StoreSchema): StoreConnection {
       const mode = db.pragma('journal_mode = WAL', { simple: true });
       if (mode !== 'wal')
         throw new StoreError('io', file, `cannot switch to WAL mode (journal mode is ${mode})`);
-      for (const pragma of WRITER_PRAGMAS) db.pragma(pragma);
+      for (const pragma of writerPragmas(schema)) db.pragma(pragma);
       if (!hasAnyTable(db)) initialise(db, schema);
       return db;
     } catch (error) {

@@ -158,7 +158,11 @@ test('[STO-25] [FAIL-13] [FAIL-20] a shard replaced by no database: that file is
   assert.ok(readFileSync(path).equals(NONSENSE));
   rmSync(path);
   assertAccounted(world, 2);
-  assert.equal(world.syntheticIn(1, 'synthetic.storage_error').length, 1);
+  // Two facts: the file was taken away, and what lies in its place is no shard.
+  const errors = world.syntheticIn(1, 'synthetic.storage_error').map(({ error }) => String(error));
+  assert.equal(errors.length, 2);
+  assert.match(errors[0] ?? '', /replaced/);
+  assert.match(errors[1] ?? '', /not a database/);
 });
 
 test('[BOOT-9] [STO-15] a shard replaced by an older copy of itself goes on from what the copy holds', async (t) => {

@@ -13,13 +13,14 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import { encode } from '@msgpack/msgpack';
 import { formatGuid, parseGuid } from '../../src/host/guid.js';
 import { addonPath, native } from '../../src/native/addon.js';
 import { DebugReader } from '../fixtures/debugReader.js';
 import { datagramLoad } from '../fixtures/dgramload.js';
 import { BOOT_A, BOOT_B, EventdWorld, eventually } from '../fixtures/eventd.js';
-import { EventdRecords, line, numbered, numbersOf, STORES } from '../fixtures/eventdRecords.js';
+import { EventdRecords, line, numbered, numbersOf, STORES, saidBy } from '../fixtures/eventdRecords.js';
 import { isRoot } from '../fixtures/kmesd.js';
 import { runProgram } from '../fixtures/runProgram.js';
 
@@ -175,6 +176,7 @@ test(
         const datagram = encode(Array.from({ length: 50 }, (_, i) => numbered('log', sent + i)));
         try {
           await records.sendRaw('log', datagram);
+          await turn();
         } catch (error) {
           assert.equal((error as NodeJS.ErrnoException).code, 'ECONNREFUSED');
           return;
@@ -332,7 +334,39 @@ test(
 );
 
 test(
-  '[LOG-11, LOG-24, LOG-25, FAIL-31, MET-16] senders never wait for a store whose writer is held up, and one path does not hold up the other',
+  '[LIFE-200, LIFE-210, LIFE-211] a log writer that hangs at the stop costs its own batch: the others store what they have, one line, aborted at the bound',
+  LIMIT,
+  async (t) => {
+    const world = EventdWorld.for(t, { cpus: 1, settings: { HealthMetricIntervalSeconds: 0 } });
+    const records = new EventdRecords(world);
+    await world.setServiceTimeout(3);
+    const run = await world.start();
+    const unlock = records.lock('log');
+    t.after(unlock);
+    for (const store of STORES) await records.sendNumbered(store, 0, 100);
+    world.emit(0, 'test.event');
+    const asked = performance.now();
+    assert.deepEqual(await run.end(), { code: null, signal: 'SIGKILL' });
+    assert.ok(performance.now() - asked < 2900, 'within the bound of 2 s, and its own abort');
+    assert.deepEqual(
+      saidBy(run).map((text) => text.replace(/\d+ ms/, 'N ms')),
+      [
+        'final commit: the log writer did not commit within N ms',
+        'shutdown did not finish within N ms; aborting',
+      ],
+    );
+    unlock();
+    await records.stored('metric', 100);
+    assert.equal(records.count('log'), 0);
+    assert.equal(world.rows(0, "event_type = 'test.event'").length, 1);
+    assert.equal(world.synthetic('synthetic.shutdown').length, 1);
+    await world.start();
+    assert.equal((await records.ask('METRIC n[]')).length, 1);
+  },
+);
+
+test(
+  '[LOG-11, LOG-24, FAIL-31, MET-16] senders never wait for a store whose writer is held up, and one path does not hold up the other',
   LIMIT,
   async (t) => {
     const world = EventdWorld.for(t, { cpus: 1, settings: { HealthMetricIntervalSeconds: 0 } });

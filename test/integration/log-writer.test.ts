@@ -18,8 +18,9 @@ import { decode } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
 import { RecordPipeline } from '../../actors/daemon/recordPipeline.js';
 import { native } from '../../src/native/addon.js';
+import { LOG_PAGE_SIZE } from '../../src/stores/logSchema.js';
 import { openLogStore } from '../../src/stores/logStore.js';
-import { CHECKPOINT_PAGES } from '../../src/stores/recordCommitter.js';
+import { CHECKPOINT_BYTES } from '../../src/stores/recordCommitter.js';
 import { BOOT, eventually, LIMITS, PipelineFixture } from '../fixtures/recordPipelines.js';
 
 interface LogRow {
@@ -142,7 +143,7 @@ test('[LOG-26, LOG-27] a lonely record is stored well within LogMaxBatchLatencyM
   assert.ok(performance.now() - sent < 5000);
 });
 
-test('[LOG-45, LOG-42] a WAL of more than 1000 pages is checkpointed, beside a reader, and used again', async (t) => {
+test('[LOG-45, LOG-42] a WAL of more than 16 MiB is checkpointed, beside a reader, and used again', async (t) => {
   const path = new PipelineFixture(t, 'log');
   await path.start();
   const wal = `${path.file}-wal`;
@@ -159,17 +160,15 @@ test('[LOG-45, LOG-42] a WAL of more than 1000 pages is checkpointed, beside a r
       await path.stored(sent);
     }
   };
-  await sendMany(3 * CHECKPOINT_PAGES);
-  assert.ok(
-    size() - fresh > CHECKPOINT_PAGES * 8192,
-    `the database has grown by ${size() - fresh} bytes only`,
-  );
+  const limit = CHECKPOINT_BYTES / LOG_PAGE_SIZE;
+  await sendMany(3 * limit);
+  assert.ok(size() - fresh > CHECKPOINT_BYTES, `the database has grown by ${size() - fresh} bytes only`);
   const length = statSync(wal).size;
-  assert.ok(length < 3 * CHECKPOINT_PAGES * 8192, `the WAL has ${length} bytes`);
+  assert.ok(length < 3 * CHECKPOINT_BYTES, `the WAL has ${length} bytes`);
   // A reader in the middle of a query keeps the checkpoint from finishing, and the writer does not wait.
   reader.prepare('BEGIN').run();
   reader.prepare('SELECT count(*) FROM logs').get();
-  await sendMany(CHECKPOINT_PAGES);
+  await sendMany(limit);
   assert.deepEqual(path.reportsOf('failed'), []);
   reader.prepare('COMMIT').run();
 });

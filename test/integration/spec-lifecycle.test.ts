@@ -169,9 +169,7 @@ test('[FAIL-14] [FAIL-12] a damaged page inside a shard delays no start: nobody 
   assert.deepEqual(world.shardFiles(), ['shard-0000.db'], 'the shard is in use, no other takes its place');
   const late = world.rows(0, "id > 3000 AND event_type IN ('synthetic.storage_error', 'synthetic.gap')");
   assert.deepEqual(late, []);
-  assert.ok(
-    second.log().some(({ level, msg }) => level === 40 && /shard-0000\.db .*malformed/.test(String(msg))),
-  );
+  assert.ok(!second.log().some(({ msg }) => /malformed/.test(String(msg))), 'the start did not look there');
 });
 
 test('[HOST-69] what a client is, is settled when it connects', async (t) => {
