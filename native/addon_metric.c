@@ -272,6 +272,49 @@ static napi_value sort(napi_env env, napi_callback_info call) {
   return result;
 }
 
+static napi_value slice(napi_env env, napi_callback_info call) {
+  napi_value argv[2];
+  int64_t handle, max;
+  if (!util_args(env, call, 2, argv, NULL)) return NULL;
+  if (!util_int(env, argv[1], "maxRecords", 1, UINT32_MAX - 1, &max)) return NULL;
+  struct datagrams *batch = enter_batch(env, argv[0], &handle);
+  if (batch == NULL) return NULL;
+  struct metric_step *step = begun(env, batch);
+  napi_value result = NULL;
+  if (step != NULL && !metric_step_sorted(step)) util_throw(env, "ERR_UNSORTED", "the step is not sorted");
+  else if (step != NULL) result = util_new_double(env, (double)metric_step_slice(step, (size_t)max));
+  leave_batch(batch, handle);
+  return result;
+}
+
+static napi_value left(napi_env env, napi_callback_info call) {
+  napi_value argv[1];
+  int64_t handle;
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  struct datagrams *batch = enter_batch(env, argv[0], &handle);
+  if (batch == NULL) return NULL;
+  const struct metric_step *step = metric_step_of(batch);
+  napi_value result = util_new_double(env, step == NULL ? 0 : (double)metric_step_left(step));
+  leave_batch(batch, handle);
+  return result;
+}
+
+static napi_value again(napi_env env, napi_callback_info call) {
+  napi_value argv[1];
+  int64_t handle;
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  struct datagrams *batch = enter_batch(env, argv[0], &handle);
+  if (batch == NULL) return NULL;
+  struct metric_step *step = begun(env, batch);
+  napi_value result = NULL;
+  if (step != NULL) {
+    metric_step_again(step);
+    result = util_new_double(env, metric_step_unresolved(step));
+  }
+  leave_batch(batch, handle);
+  return result;
+}
+
 napi_value addon_metric_init(napi_env env, napi_value exports) {
   util_export(env, exports, "seriesCacheOpen", cache_open);
   util_export(env, exports, "seriesCacheLimit", cache_limit);
@@ -284,5 +327,8 @@ napi_value addon_metric_init(napi_env env, napi_value exports) {
   util_export(env, exports, "metricUnresolved", unresolved);
   util_export(env, exports, "metricResolve", resolve);
   util_export(env, exports, "metricSort", sort);
+  util_export(env, exports, "metricSlice", slice);
+  util_export(env, exports, "metricLeft", left);
+  util_export(env, exports, "metricAgain", again);
   return exports;
 }

@@ -6,8 +6,8 @@
 #include "handle.h"
 #include "sample_order.h"
 
-/* A sample's series is known already. */
-#define RESOLVED UINT32_MAX
+/* Short of memory. */
+#define NO_SERIES UINT32_MAX
 
 /* A decoded sample; `histogram` is an offset into the step's bytes, which may still move. */
 struct sample {
@@ -16,12 +16,14 @@ struct sample {
   double value;
   size_t histogram;
   uint32_t histogram_length;
-  /* Index of its unresolved series, or RESOLVED. */
-  uint32_t unresolved;
+  /* Index of its series. */
+  uint32_t series;
   uint8_t type;
+  /* A slice has had it. */
+  bool done;
 };
 
-struct unresolved {
+struct series {
   uint64_t hash;
   size_t key; /* offset into the step's bytes */
   size_t key_length;
@@ -34,6 +36,8 @@ struct unresolved {
   uint8_t stored_type;
   bool histogram;
   bool resolved;
+  /* It is among the pending ones. */
+  bool asked;
 };
 
 struct metric_step {
@@ -44,21 +48,25 @@ struct metric_step {
 
   struct sample *samples;
   size_t count, room;
-  /* Histograms and keys of unresolved series. */
+  /* Histograms and keys of series. */
   struct msgpack_writer bytes;
 
-  struct unresolved *unresolved;
-  uint32_t unresolved_count, unresolved_room;
-  /* Finds unresolved series by key: index + 1, 0 = free. A power of two, at most half full. */
+  /* The distinct series of the step, and the indexes of those that have to be resolved. */
+  struct series *series;
+  uint32_t *pending;
+  uint32_t series_count, pending_count, series_room;
+  /* Finds series by key: index + 1, 0 = free. A power of two, at most half full. */
   uint32_t *table;
   size_t table_size;
 
   struct sample_place *order;
   size_t order_room;
   bool sorted;
+  /* Sorted: the places that are read as a table, and where the next slice begins. */
+  size_t slice_first, slice_end, next;
 };
 
-enum { FIRST_SAMPLES = 1024, FIRST_UNRESOLVED = 64 };
+enum { FIRST_SAMPLES = 1024, FIRST_SERIES = 64 };
 
 static void forget(void *state) {
   struct metric_step *step = state;
@@ -68,8 +76,8 @@ static void forget(void *state) {
   step->count = 0;
   step->bytes.length = 0;
   step->bytes.failed = false;
-  if (step->unresolved_count > 0) memset(step->table, 0, step->table_size * sizeof *step->table);
-  step->unresolved_count = 0;
+  if (step->series_count > 0) memset(step->table, 0, step->table_size * sizeof *step->table);
+  step->series_count = step->pending_count = 0;
   step->sorted = false;
 }
 
@@ -79,7 +87,8 @@ static void destroy(void *state) {
   metric_decoder_free(&step->decoder);
   msgpack_writer_free(&step->bytes);
   free(step->samples);
-  free(step->unresolved);
+  free(step->series);
+  free(step->pending);
   free(step->table);
   free(step->order);
   free(step);
@@ -101,50 +110,64 @@ struct metric_step *metric_step_open(struct datagrams *batch) {
   return step;
 }
 
-/* ---- Unresolved series ---- */
+/* ---- Series ---- */
 
 static uint32_t *table_slot(const struct metric_step *step, uint64_t hash, const uint8_t *key, size_t length) {
   size_t mask = step->table_size - 1;
   for (size_t at = hash & mask;; at = (at + 1) & mask) {
     uint32_t *slot = &step->table[at];
     if (*slot == 0) return slot;
-    const struct unresolved *series = &step->unresolved[*slot - 1];
+    const struct series *series = &step->series[*slot - 1];
     if (series->hash != hash || series->key_length != length) continue;
     if (memcmp(step->bytes.bytes + series->key, key, length) == 0) return slot;
   }
 }
 
-static bool grow_unresolved(struct metric_step *step) {
-  if (step->unresolved_count < step->unresolved_room) return true;
-  uint32_t room = step->unresolved_room == 0 ? FIRST_UNRESOLVED : step->unresolved_room * 2;
-  struct unresolved *moved = realloc(step->unresolved, room * sizeof *moved);
+static bool grow_series(struct metric_step *step) {
+  if (step->series_count < step->series_room) return true;
+  uint32_t room = step->series_room == 0 ? FIRST_SERIES : step->series_room * 2;
+  struct series *moved = realloc(step->series, room * sizeof *moved);
   if (moved == NULL) return false;
-  step->unresolved = moved;
+  step->series = moved;
+  uint32_t *pending = realloc(step->pending, room * sizeof *pending);
+  if (pending == NULL) return false;
+  step->pending = pending;
   uint32_t *table = calloc((size_t)room * 2, sizeof *table);
   if (table == NULL) return false;
   free(step->table);
   step->table = table;
   step->table_size = (size_t)room * 2;
-  step->unresolved_room = room;
-  for (uint32_t i = 0; i < step->unresolved_count; i++) {
-    size_t at = step->unresolved[i].hash & (step->table_size - 1);
+  step->series_room = room;
+  for (uint32_t i = 0; i < step->series_count; i++) {
+    size_t at = step->series[i].hash & (step->table_size - 1);
     while (table[at] != 0) at = (at + 1) & (step->table_size - 1);
     table[at] = i + 1;
   }
   return true;
 }
 
-/* The index of the record's series among the unresolved ones; RESOLVED when memory is short. */
-static uint32_t note_unresolved(struct metric_step *step, uint64_t hash, const struct metric_record *record) {
+static void ask_for(struct metric_step *step, uint32_t index) {
+  struct series *series = &step->series[index];
+  if (series->asked) return;
+  series->asked = true;
+  series->resolved = false;
+  step->pending[step->pending_count++] = index;
+}
+
+/* The index of the record's series, which the cache may know; NO_SERIES when memory is short. */
+static uint32_t series_of(struct metric_step *step, const struct metric_record *record) {
   const struct series_key *key = &record->key;
-  if (!grow_unresolved(step)) return RESOLVED;
+  if (!grow_series(step)) return NO_SERIES;
+  uint64_t hash = series_cache_hash(step->cache, key->bytes, key->length);
   uint32_t *slot = table_slot(step, hash, key->bytes, key->length);
   if (*slot != 0) return *slot - 1;
   size_t offset = step->bytes.length;
   msgpack_write_raw(&step->bytes, key->bytes, key->length);
-  if (step->bytes.failed) return RESOLVED;
-  series_cache_missed(step->cache);
-  step->unresolved[step->unresolved_count] = (struct unresolved){
+  if (step->bytes.failed) return NO_SERIES;
+  uint32_t index = step->series_count++;
+  *slot = index + 1;
+  struct series *series = &step->series[index];
+  *series = (struct series){
       .hash = hash,
       .key = offset,
       .key_length = key->length,
@@ -154,14 +177,19 @@ static uint32_t note_unresolved(struct metric_step *step, uint64_t hash, const s
       .type = (uint8_t)record->type,
       .histogram = key->histogram,
   };
-  *slot = ++step->unresolved_count;
-  return step->unresolved_count - 1;
+  series->resolved =
+      series_cache_find(step->cache, hash, key->bytes, key->length, &series->id, &series->stored_type);
+  if (!series->resolved) {
+    series_cache_missed(step->cache);
+    ask_for(step, index);
+  }
+  return index;
 }
 
-uint32_t metric_step_unresolved(const struct metric_step *step) { return step->unresolved_count; }
+uint32_t metric_step_unresolved(const struct metric_step *step) { return step->pending_count; }
 
 struct unresolved_series metric_step_series(const struct metric_step *step, uint32_t index) {
-  const struct unresolved *series = &step->unresolved[index];
+  const struct series *series = &step->series[step->pending[index]];
   const uint8_t *key = step->bytes.bytes + series->key;
   return (struct unresolved_series){
       .name = key,
@@ -175,7 +203,7 @@ struct unresolved_series metric_step_series(const struct metric_step *step, uint
 }
 
 void metric_step_resolve(struct metric_step *step, uint32_t index, int64_t id, enum metric_type type) {
-  struct unresolved *series = &step->unresolved[index];
+  struct series *series = &step->series[step->pending[index]];
   series->id = id;
   series->stored_type = (uint8_t)type;
   series->resolved = true;
@@ -200,28 +228,20 @@ static struct sample *add_sample(struct metric_step *step) {
 
 /* False: no memory. */
 static bool take(struct metric_step *step, const struct metric_record *record) {
-  const struct series_key *key = &record->key;
-  uint64_t hash = series_cache_hash(step->cache, key->bytes, key->length);
-  int64_t id = 0;
-  uint8_t type;
-  uint32_t unresolved = RESOLVED;
-  if (!series_cache_find(step->cache, hash, key->bytes, key->length, &id, &type)) {
-    unresolved = note_unresolved(step, hash, record);
-    if (unresolved == RESOLVED) return false;
-  } else if (type != record->type) {
-    return true;
-  }
+  uint32_t index = series_of(step, record);
+  if (index == NO_SERIES) return false;
+  const struct series *series = &step->series[index];
+  if (series->resolved && series->stored_type != record->type) return true;
   size_t histogram = step->bytes.length;
-  if (key->histogram) metric_write_histogram(&step->bytes, record);
+  if (record->key.histogram) metric_write_histogram(&step->bytes, record);
   struct sample *sample = step->bytes.failed ? NULL : add_sample(step);
   if (sample == NULL) return false;
   *sample = (struct sample){
-      .series_id = id,
       .timestamp = record->timestamp,
       .value = record->value,
       .histogram = histogram,
       .histogram_length = (uint32_t)(step->bytes.length - histogram),
-      .unresolved = unresolved,
+      .series = index,
       .type = (uint8_t)record->type,
   };
   return true;
@@ -254,17 +274,15 @@ size_t metric_step_count(const struct metric_step *step) { return step->count; }
 
 /* Gives every sample its series and drops those of another type; false when one has none yet. */
 static bool settle(struct metric_step *step) {
-  for (uint32_t i = 0; i < step->unresolved_count; i++) {
-    if (!step->unresolved[i].resolved) return false;
+  for (uint32_t i = 0; i < step->pending_count; i++) {
+    if (!step->series[step->pending[i]].resolved) return false;
   }
   size_t kept = 0;
   for (size_t i = 0; i < step->count; i++) {
     struct sample *sample = &step->samples[i];
-    if (sample->unresolved != RESOLVED) {
-      const struct unresolved *series = &step->unresolved[sample->unresolved];
-      if (sample->type != series->stored_type) continue;
-      sample->series_id = series->id;
-    }
+    const struct series *series = &step->series[sample->series];
+    if (sample->type != series->stored_type) continue;
+    sample->series_id = series->id;
     step->samples[kept++] = *sample;
   }
   step->count = kept;
@@ -287,10 +305,42 @@ int metric_step_sort(struct metric_step *step) {
   }
   sample_order_sort(step->order, step->order + step->count, step->count);
   step->sorted = true;
+  step->slice_first = step->next = 0;
+  step->slice_end = step->count;
   return 0;
 }
 
 bool metric_step_sorted(const struct metric_step *step) { return step->sorted; }
+
+/* ---- Slices ---- */
+
+size_t metric_step_slice(struct metric_step *step, size_t max) {
+  size_t left = step->count - step->next;
+  step->slice_first = step->next;
+  step->slice_end = step->next += left < max ? left : max;
+  return step->slice_end - step->slice_first;
+}
+
+size_t metric_step_left(const struct metric_step *step) { return step->sorted ? step->count - step->next : 0; }
+
+struct metric_slice metric_step_present(const struct metric_step *step) {
+  return (struct metric_slice){step->slice_first, step->slice_end};
+}
+
+void metric_step_again(struct metric_step *step) {
+  if (!step->sorted) return;
+  for (size_t place = 0; place < step->next; place++) step->samples[step->order[place].index].done = true;
+  for (uint32_t i = 0; i < step->series_count; i++) step->series[i].asked = false;
+  step->pending_count = 0;
+  size_t kept = 0;
+  for (size_t i = 0; i < step->count; i++) {
+    if (step->samples[i].done) continue;
+    step->samples[kept] = step->samples[i];
+    ask_for(step, step->samples[kept++].series);
+  }
+  step->count = kept;
+  step->sorted = false;
+}
 
 struct metric_sample metric_step_sample(const struct metric_step *step, size_t place) {
   const struct sample *sample = &step->samples[step->order[place].index];

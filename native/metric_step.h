@@ -1,6 +1,6 @@
 /*
- * One step of the metric path: the samples decoded from a batch, the series among them that the
- * cache did not know, and the order in which they go into the store.
+ * One step of the metric path: the samples decoded from a batch, their series, which of these have to be
+ * resolved, and the order in which the samples go into the store, slice by slice.
  *
  * A step lives beside its batch (datagrams.h). Hold datagrams_lock_decode around everything that
  * changes it, datagrams_lock_read while looking at samples.
@@ -45,7 +45,7 @@ bool metric_step_decode(struct metric_step *step, struct datagrams *batch, struc
 /* Samples of the step; after metric_step_sort those that are left. */
 size_t metric_step_count(const struct metric_step *step);
 
-/* Distinct series of the step that the cache did not know, by order of appearance. */
+/* Distinct series that have to be resolved, those the cache did not know, by order of appearance. */
 uint32_t metric_step_unresolved(const struct metric_step *step);
 
 struct unresolved_series {
@@ -71,6 +71,27 @@ void metric_step_resolve(struct metric_step *step, uint32_t index, int64_t id, e
  */
 int metric_step_sort(struct metric_step *step);
 bool metric_step_sorted(const struct metric_step *step);
+
+/*
+ * A step may be larger than a transaction: sorted by series, its slices touch fewer leaves of the index
+ * than as many samples in order of arrival. A sorted step is one slice until the first is taken.
+ */
+struct metric_slice {
+  size_t first, end; /* places */
+};
+
+/* Sorted step: the next slice, at most `max` samples. Returns their number; 0 = all have been taken. */
+size_t metric_step_slice(struct metric_step *step, size_t max);
+struct metric_slice metric_step_present(const struct metric_step *step);
+
+/* Samples of a sorted step that no slice has had; 0 for one that is not sorted. */
+size_t metric_step_left(const struct metric_step *step);
+
+/*
+ * Forgets what the samples that are left were resolved to: a rollback or another writer may have undone
+ * it. Their series are unresolved again, and the step is no longer sorted.
+ */
+void metric_step_again(struct metric_step *step);
 
 /* Sorted step: the sample at a place below metric_step_count. */
 struct metric_sample metric_step_sample(const struct metric_step *step, size_t place);

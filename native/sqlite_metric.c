@@ -1,5 +1,5 @@
 /*
- * metric_batch(batch): the sorted samples of a step as a table, so that one statement stores them:
+ * metric_batch(batch): the present slice of a sorted step as a table, so that one statement stores it:
  *
  *   INSERT INTO samples(series_id, timestamp, value, histogram_data)
  *   SELECT series_id, timestamp, value, histogram_data FROM metric_batch(?)
@@ -120,7 +120,9 @@ static int metric_filter(sqlite3_vtab_cursor *base, int index, const char *name,
   cursor->step = metric_step_of(batch);
   if (cursor->step == NULL) return fail(cursor, "no metrics were decoded from the batch");
   if (!metric_step_sorted(cursor->step)) return fail(cursor, "the batch is not sorted yet");
-  cursor->count = metric_step_count(cursor->step);
+  struct metric_slice slice = metric_step_present(cursor->step);
+  cursor->place = slice.first;
+  cursor->count = slice.end;
   load(cursor);
   return SQLITE_OK;
 }

@@ -68,7 +68,7 @@ const page = [
   '## In force',
   table(SETTING_NAMES.filter((name) => used.has(name))),
   '## Checked, without effect yet',
-  'These belong to parts that are not there yet (logs, metrics, retention, adaptive indexes, STREAM). The required paths among them must be set and valid all the same.',
+  'These belong to parts that are not there yet (retention, adaptive indexes, rollups, STREAM).',
   table(SETTING_NAMES.filter((name) => !used.has(name))),
 ].join('\n\n');
 

@@ -19,6 +19,7 @@ export interface StoreFile {
 /** What one writer has committed since the start. */
 class Commits {
   rows = 0;
+  failed = 0;
   readonly seconds = new Distribution(COMMIT_SECONDS);
   readonly sizes = new Distribution(COMMIT_ROWS);
 }
@@ -55,6 +56,18 @@ export class HealthMetrics {
 
   /** A commit of a writer. `shard` is null for the log and metric stores. */
   committed(store: 'event' | 'log' | 'metric', shard: number | null, rows: number, ms: number): void {
+    const commits = this.#of(store, shard);
+    commits.rows += rows;
+    commits.seconds.observe(ms / 1000);
+    commits.sizes.observe(rows);
+  }
+
+  /** A commit of a shard that failed. */
+  failed(shard: number): void {
+    this.#of('event', shard).failed++;
+  }
+
+  #of(store: 'event' | 'log' | 'metric', shard: number | null): Commits {
     const key = `${store} ${shard}`;
     let entry = this.#commits.get(key);
     if (entry === undefined) {
@@ -64,9 +77,7 @@ export class HealthMetrics {
       };
       this.#commits.set(key, entry);
     }
-    entry.commits.rows += rows;
-    entry.commits.seconds.observe(ms / 1000);
-    entry.commits.sizes.observe(rows);
+    return entry.commits;
   }
 
   /** Everything as one datagram of samples (MET-15), all of one time. */
@@ -89,6 +100,7 @@ export class HealthMetrics {
   #commitSamples(): Sample[] {
     return [...this.#commits.values()].flatMap(({ labels, commits }) => [
       counter('eventd.stored.total', commits.rows, labels),
+      ...(labels.shard === undefined ? [] : [counter('eventd.commits.failed.total', commits.failed, labels)]),
       histogram('eventd.commit.seconds', commits.seconds.value, labels),
       histogram('eventd.commit.rows', commits.sizes.value, labels),
     ]);
@@ -130,6 +142,7 @@ function recordSamples({ records }: DaemonSurvey): Sample[] {
       : [
           counter('eventd.datagrams.received.total', Number(receiver.datagrams), { store }),
           counter('eventd.datagrams.dropped.total', Number(receiver.dropped), { store }),
+          counter('eventd.datagrams.truncated.total', Number(receiver.truncated), { store }),
           gauge('eventd.datagrams.waiting.bytes', receiver.waiting, { store }),
         ]),
   ]);

@@ -15,6 +15,7 @@ import type { PipelineReport } from './eventPipeline.js';
 export interface PathReportsOptions {
   readonly log: ProcessLog;
   readonly onCommit: (shard: number, rows: number, commitMs: number) => void;
+  readonly onCommitFailed: (shard: number) => void;
   readonly onInspection: (message: InspectionMessage) => void;
   /** The path must be started again; `excluded`: because a shard was taken out of it, which helps once. */
   readonly onFailed: (part: string, message: string, excluded?: boolean) => void;
@@ -32,10 +33,11 @@ export class PathReports {
   }
 
   heard(report: PipelineReport): void {
-    const { log, onCommit, onInspection, onFailed } = this.#options;
+    const { log, onCommit, onCommitFailed, onInspection, onFailed } = this.#options;
     switch (report.type) {
       case 'commitFailed': {
         const { code, message, lost } = report.failure;
+        onCommitFailed(report.shard);
         log.error(`shard ${report.shard} could not commit: ${message}`, {
           code,
           lost: describeLostRanges(lost),

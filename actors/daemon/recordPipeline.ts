@@ -208,17 +208,15 @@ export class RecordPipeline {
   /**
    * Shutdown steps 1, 2 and 4 (LIFE-201, LIFE-202, LIFE-204): at once no sender finds the socket any
    * more; resolves when what was queued is committed.
-   * @throws Error when that takes too long, or the thread is gone; what is left is lost (LIFE-211)
+   * @throws Error when that takes too long, or the thread ends; what is left is lost (LIFE-211)
    */
   async finish(deadlineMs: number): Promise<void> {
     this.#stop();
     const { store } = this.#options;
     if (this.#receiver !== null) native.receiverFinish(this.#receiver, LAST_BYTES, deadlineMs);
-    const thread = this.#thread;
-    if (thread === null) {
-      if (!this.#started) return;
-      throw new Error(`the ${store} writer’s thread is gone; what waited for it is lost`);
-    }
+    // One that waited for its restart is needed at once.
+    const thread = this.#thread ?? (this.#started && this.#receiver !== null ? this.#startThread() : null);
+    if (thread === null) return;
     const drained = heard(thread, ({ type }) => type === 'drained');
     thread.send({ type: 'finish' });
     if (!(await withinMs(drained, deadlineMs))) {

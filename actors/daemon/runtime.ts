@@ -107,6 +107,7 @@ export class DaemonRuntime {
     this.#pathReports = new PathReports({
       log: options.log,
       onCommit: (shard, rows, ms) => this.#health.committed('event', shard, rows, ms),
+      onCommitFailed: (shard) => this.#health.failed(shard),
       onInspection: (message) => this.#inspector?.publish(message),
       onFailed: (part, message, excluded) => this.onPathFailed(part, message, excluded),
     });

@@ -35,10 +35,18 @@ const WRITER: readonly Column[] = [
   trouble('blockedReaders', 'readers blocked'),
   trouble('failuresInARow', 'failed in a row'),
   trouble('owedRanges', 'lost ranges owed'),
-  (figures) =>
-    figures.health === undefined || figures.health === 'good'
-      ? null
-      : { text: String(figures.health), alarming: true },
+  health,
+];
+
+/** The log writer and the metric writer. */
+const RECORD_WRITER: readonly Column[] = [
+  count('rows', '', 'rows'),
+  count('commits', 'in', 'commits'),
+  count('waitingBytes', 'waiting', 'bytes'),
+  trouble('dropped', 'datagrams dropped'),
+  trouble('lost', 'records lost'),
+  trouble('failuresInARow', 'failed in a row'),
+  health,
 ];
 
 const DAEMON: readonly Column[] = [
@@ -54,6 +62,14 @@ const DAEMON: readonly Column[] = [
   trouble('recoveries', 'recoveries'),
 ];
 
+const COLUMNS: Readonly<Record<string, readonly Column[]>> = {
+  daemon: DAEMON,
+  reader: READER,
+  writer: WRITER,
+  'log-writer': RECORD_WRITER,
+  'metric-writer': RECORD_WRITER,
+};
+
 /** What `reader-0` and `reader-1` have in common, and `querySession:7` and `querySession:8`. */
 export function kindOf(name: string): string {
   return name.replace(/[-:]\d+$/, '');
@@ -63,7 +79,7 @@ export function kindOf(name: string): string {
 export function figuresOf(actor: ActorView, figures: FigureValues | undefined): readonly (Figure | null)[] {
   if (figures?.answers === false) return [{ text: 'no answer', alarming: true }];
   if (figures !== undefined) {
-    const columns = { daemon: DAEMON, reader: READER, writer: WRITER }[kindOf(actor.name)];
+    const columns = COLUMNS[kindOf(actor.name)];
     if (columns !== undefined) return columns.map((column) => column(figures));
   }
   return TELLING.flatMap((key) => {
@@ -77,6 +93,12 @@ function count(key: string, before: string, after: string): Column {
     const value = grouped(figures[key]);
     return value === null ? null : { text: `${before} ${value} ${after}`.trim(), alarming: false };
   };
+}
+
+/** Nothing is said of good health. */
+function health(figures: FigureValues): Figure | null {
+  if (figures.health === undefined || figures.health === 'good') return null;
+  return { text: String(figures.health), alarming: true };
 }
 
 /** A rate of nothing is no news. */

@@ -180,6 +180,26 @@ test(
   },
 );
 
+test(
+  '[LIFE-202, LIFE-204] a stop while a writer’s thread waits for its restart stores what the socket has brought meanwhile',
+  LIMIT,
+  async (t) => {
+    const daemon = new Daemon(t);
+    await eventually('ready', () => daemon.state === '"ready"');
+    // Each death of an episode is followed by a longer pause; none by a word after the first.
+    let stored = 0;
+    for (let records = 101; records <= 104; records++) {
+      await (await daemon.writer('log', records)).terminate();
+      stored += records;
+    }
+    daemon.send('log', 7);
+    await daemon.stop();
+    assert.equal(daemon.count('log'), stored + 7);
+    assert.equal(daemon.world.errors.length, 1, daemon.world.errors.join('\n'));
+    await daemon.world.checkLeftovers();
+  },
+);
+
 const pings = (run: EventdRun) => run.messages.filter((fields) => fields.get('WATCHDOG') === '1').length;
 
 test('[HOST-22, HOST-55] the watchdog waits for the log and the metric writer, too', LIMIT, async (t) => {
@@ -221,10 +241,10 @@ test(
     const shown = await eventually('the figures', async () => {
       const { stdout } = await runProgram('evctl', ['inspect', '--debug-socket', world.paths.debugSocket])
         .done;
-      return /log-writer .*records 3\b/.test(stdout.toString()) && stdout.toString();
+      return /log-writer .*(3 rows|records 3)\b/.test(stdout.toString()) && stdout.toString();
     });
-    assert.match(shown, /─ log-writer +idle +.*records 3\b/);
-    assert.match(shown, /─ metric-writer +idle +.*records 1\b/);
+    assert.match(shown, /─ log-writer +idle +.*(3 rows|records 3)\b/);
+    assert.match(shown, /─ metric-writer +idle +.*(1 rows|records 1)\b/);
     run.kill('SIGQUIT');
     assert.deepEqual(await run.exited, { code: 0, signal: null });
     const lines = run.stderr.split('\n').filter((text) => / writer/.test(text));

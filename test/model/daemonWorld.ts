@@ -216,7 +216,7 @@ export class DaemonWorld {
 
   /** Nothing of a daemon that has ended is left: sockets, locks, mappings, descriptors. */
   async checkLeftovers(): Promise<void> {
-    for (const name of ['QuerySocketPath', 'DebugSocketPath']) {
+    for (const name of ['QuerySocketPath', 'LogSocketPath', 'MetricSocketPath', 'DebugSocketPath']) {
       const path = this.#settings[name];
       if (path !== undefined) assert.ok(!existsSync(String(path)), `${name} was left behind`);
     }
