@@ -30,6 +30,8 @@ struct series {
   uint32_t name_length;
   uint32_t labels_length;
   uint64_t boundaries_hash;
+  /* Its place in the cache while the step is being decoded; NULL = it has none. */
+  struct series_cache_entry *cached;
   int64_t id;
   uint8_t type;
   /* The type in the store, once resolved. */
@@ -160,7 +162,11 @@ static uint32_t series_of(struct metric_step *step, const struct metric_record *
   if (!grow_series(step)) return NO_SERIES;
   uint64_t hash = series_cache_hash(step->cache, key->bytes, key->length);
   uint32_t *slot = table_slot(step, hash, key->bytes, key->length);
-  if (*slot != 0) return *slot - 1;
+  if (*slot != 0) {
+    struct series *known = &step->series[*slot - 1];
+    if (known->cached != NULL) series_cache_use(step->cache, known->cached);
+    return *slot - 1;
+  }
   size_t offset = step->bytes.length;
   msgpack_write_raw(&step->bytes, key->bytes, key->length);
   if (step->bytes.failed) return NO_SERIES;
@@ -179,7 +185,9 @@ static uint32_t series_of(struct metric_step *step, const struct metric_record *
   };
   series->resolved =
       series_cache_find(step->cache, hash, key->bytes, key->length, &series->id, &series->stored_type);
-  if (!series->resolved) {
+  if (series->resolved) {
+    series->cached = series_cache_found(step->cache);
+  } else {
     series_cache_missed(step->cache);
     ask_for(step, index);
   }

@@ -155,6 +155,17 @@ bool series_cache_find(struct series_cache *cache, uint64_t hash, const uint8_t 
   return true;
 }
 
+struct series_cache_entry *series_cache_found(struct series_cache *cache) {
+  return (struct series_cache_entry *)cache->used.older;
+}
+
+void series_cache_use(struct series_cache *cache, struct series_cache_entry *found) {
+  struct entry *entry = (struct entry *)found;
+  unlink_use(entry);
+  link_newest(cache, entry);
+  cache->hits++;
+}
+
 void series_cache_missed(struct series_cache *cache) { cache->misses++; }
 
 void series_cache_put(struct series_cache *cache, uint64_t hash, const uint8_t *key, size_t length, int64_t id,

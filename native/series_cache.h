@@ -44,6 +44,14 @@ bool series_cache_find(struct series_cache *cache, uint64_t hash, const uint8_t 
 void series_cache_missed(struct series_cache *cache);
 
 /*
+ * Right after a find that succeeded: what it found, so that further uses need no search. Good until the
+ * cache changes; hold its lock.
+ */
+struct series_cache_entry;
+struct series_cache_entry *series_cache_found(struct series_cache *cache);
+void series_cache_use(struct series_cache *cache, struct series_cache_entry *entry);
+
+/*
  * Remembers a series, in place of what was known under its key. One that would take a large part of
  * the cache for itself, or for which there is no memory, is left out: it costs a SELECT each time.
  */

@@ -213,6 +213,43 @@ static void many_series(void) {
   close_world(&world);
 }
 
+static void slices(void) {
+  title("[MET-28] [MET-35] [MET-45] a sorted step goes slice by slice; what is left can be resolved anew");
+  struct world world;
+  open_world(&world, 1000);
+  struct msgpack_writer w = {0};
+  for (uint64_t time = 0; time < 3; time++) {
+    scalar(&w, "a", "gauge", time, 1);
+    send(&world, &w);
+    scalar(&w, "b", "gauge", time, 2);
+    send(&world, &w);
+  }
+  struct metric_step *step = take(&world);
+  EXPECT(decode(&world, step, 100) == 6 && metric_step_left(step) == 0);
+  metric_step_resolve(step, 0, 1, METRIC_GAUGE);
+  metric_step_resolve(step, 1, 2, METRIC_GAUGE);
+  EXPECT(metric_step_sort(step) == 0 && metric_step_left(step) == 6);
+  struct metric_slice whole = metric_step_present(step);
+  EXPECT(whole.first == 0 && whole.end == 6);
+  EXPECT(metric_step_slice(step, 2) == 2 && metric_step_left(step) == 4);
+  EXPECT(metric_step_slice(step, 2) == 2 && metric_step_left(step) == 2);
+  struct metric_slice second = metric_step_present(step);
+  EXPECT(second.first == 2 && second.end == 4 && is_sample(step, 3, 2, 0, 2));
+  /* Both of b's that are left; a has none. */
+  metric_step_again(step);
+  EXPECT(metric_step_unresolved(step) == 1 && named(step, 0, "b", METRIC_GAUGE) && metric_step_left(step) == 0);
+  EXPECT(metric_step_sort(step) == EAGAIN);
+  metric_step_resolve(step, 0, 7, METRIC_GAUGE);
+  EXPECT(metric_step_sort(step) == 0 && metric_step_left(step) == 2);
+  EXPECT(is_sample(step, 0, 7, 1, 2) && is_sample(step, 1, 7, 2, 2));
+  EXPECT(metric_step_slice(step, 1) == 1);
+  /* It has become a counter meanwhile. */
+  metric_step_again(step);
+  metric_step_resolve(step, 0, 8, METRIC_COUNTER);
+  EXPECT(metric_step_sort(step) == 0 && metric_step_left(step) == 0 && metric_step_slice(step, 5) == 0);
+  close_world(&world);
+}
+
 static void another_kind(void) {
   title("[MET-38] a batch that was decoded as something else is refused");
   struct datagrams batch = {0};
@@ -310,6 +347,7 @@ int main(void) {
   types();
   steps();
   many_series();
+  slices();
   another_kind();
   stable_order();
   in_sql();

@@ -383,6 +383,12 @@ export interface NativeAddon {
    * `metric_batch(batch)` yields them in SQL. Returns how many are left.
    */
   metricSort(batch: DatagramsHandle): number;
+  /** From now on `metric_batch(batch)` yields the next so many of the sorted samples only. Returns their number. */
+  metricSlice(batch: DatagramsHandle, maxRecords: number): number;
+  /** Sorted samples that no slice has had; 0 when the last step was not sorted. */
+  metricLeft(batch: DatagramsHandle): number;
+  /** The series of what no slice has had are unresolved again; returns their number. `metricSort` comes next. */
+  metricAgain(batch: DatagramsHandle): number;
 
   // System.
   peerCredentials(fd: number): PeerCredentials;

@@ -19,12 +19,23 @@ export function openLogCommitter({ file, source, bootId }: LogCommitterOptions):
     source,
     table: (db) => {
       const insert = db.prepare(INSERT_LOGS);
+      let decoded = 0;
       return {
         begun: () => undefined,
-        decode: native.logDecode,
+        decode: (batch, maxRecords) => {
+          const step = native.logDecode(batch, maxRecords);
+          decoded = step.records;
+          return step;
+        },
         insert: (batch) => insert.run(bootId, batch).changes,
-        committed: () => undefined,
-        rolledBack: () => undefined,
+        committed: () => {
+          decoded = 0;
+        },
+        rolledBack: () => {
+          const lost = decoded;
+          decoded = 0;
+          return lost;
+        },
         resize: () => undefined,
         close: () => undefined,
       };

@@ -25,6 +25,15 @@ export interface MetricCommitterOptions {
   readonly held: HeldHandles;
 }
 
+/**
+ * What waits is decoded this many transactions at a time, and stored in the order of its series: a
+ * transaction of a few series touches few leaves of the index, and each of them costs a page in the WAL
+ * and in the next checkpoint.
+ */
+const TRANSACTIONS_PER_STEP = 16;
+/** Samples decoded at a time, whatever a transaction may have. */
+const MOST_SAMPLES = 65_536;
+
 /** @throws StoreError when the file must not be written */
 export function openMetricCommitter({
   file,
@@ -56,6 +65,16 @@ class SampleTable implements RecordTable {
   readonly #dataVersion;
   #version: unknown;
   #unresolved = 0;
+  /** Decoded samples that no transaction has had; null until the batch was asked. */
+  #left: number | null = null;
+  #isSorted = false;
+  /** The batch has more to decode. */
+  #more = false;
+  /** What the samples were resolved to may not hold any more. */
+  #isStale = true;
+  #maxRecords = 0;
+  /** Samples of the transaction that is open. */
+  #taken: number | null = null;
 
   constructor(db: StoreConnection, cacheSize: number, held: HeldHandles) {
     // Checked per sample it would cost nearly half of the throughput; `begun` sees to the same.
@@ -79,32 +98,77 @@ class SampleTable implements RecordTable {
     const version = this.#dataVersion.get();
     if (version === this.#version) return;
     this.#version = version;
+    this.#isStale = true;
     this.close();
     this.#cache = this.#openCache();
   }
 
   decode(batch: DatagramsHandle, maxRecords: number) {
-    const decoded = native.metricDecode(batch, this.#cache, maxRecords);
-    this.#unresolved = decoded.unresolved;
-    return decoded;
+    this.#maxRecords = maxRecords;
+    try {
+      return this.#next(batch);
+    } catch (error) {
+      // The batch is given back; the next one has to be asked.
+      this.#left = null;
+      throw error;
+    }
+  }
+
+  #next(batch: DatagramsHandle) {
+    // A writer that was replaced may have left some.
+    this.#left ??= native.metricLeft(batch);
+    if (this.#left === 0) this.#decodeStep(batch);
+    else if (this.#isStale) {
+      this.#unresolved = native.metricAgain(batch);
+      this.#isSorted = false;
+    }
+    this.#isStale = false;
+    const records = Math.min(this.#left, this.#maxRecords);
+    return { records, more: this.#more || this.#left > records };
   }
 
   insert(batch: DatagramsHandle): number {
+    if (!this.#isSorted) this.#sort(batch);
+    this.#taken = native.metricSlice(batch, this.#maxRecords);
+    this.#left = native.metricLeft(batch);
+    if (this.#taken > 0) this.#insertSamples.run(batch);
+    return this.#taken;
+  }
+
+  #decodeStep(batch: DatagramsHandle): void {
+    const most = Math.max(this.#maxRecords, Math.min(this.#maxRecords * TRANSACTIONS_PER_STEP, MOST_SAMPLES));
+    const decoded = native.metricDecode(batch, this.#cache, most);
+    this.#left = decoded.records;
+    this.#unresolved = decoded.unresolved;
+    this.#more = decoded.more;
+    this.#isSorted = false;
+  }
+
+  #sort(batch: DatagramsHandle): void {
     for (let index = 0; index < this.#unresolved; index++) {
       const { id, type } = this.#resolve(native.metricUnresolved(batch, index));
       native.metricResolve(batch, index, id, type);
     }
-    const left = native.metricSort(batch);
-    if (left > 0) this.#insertSamples.run(batch);
-    return left;
+    native.metricSort(batch);
+    this.#isSorted = true;
   }
 
   committed(): void {
+    this.#taken = null;
     native.seriesCacheCommitted(this.#cache);
   }
 
-  rolledBack(): void {
+  /** Samples that could not even be resolved all go; of sorted ones those of the transaction. */
+  rolledBack(): number {
     native.seriesCacheRolledBack(this.#cache);
+    this.#isStale = true;
+    const taken = this.#taken;
+    this.#taken = null;
+    if (taken !== null) return taken;
+    if (this.#isSorted) return 0;
+    const lost = this.#left ?? 0;
+    this.#left = 0;
+    return lost;
   }
 
   resize(cacheSize: number): void {

@@ -30,12 +30,13 @@ export const STORE_TRUNCATED = 'ERR_STORE_TRUNCATED';
 export interface RecordTable {
   /** The transaction has begun: nobody else can write now. */
   begun(): void;
-  /** Decodes the next records of the batch. */
+  /** Decodes the next records of the batch, or finds some decoded: `more` when there is more of either. */
   decode(batch: DatagramsHandle, maxRecords: number): DecodedRecords;
   /** Inserts what was decoded last; returns the number of rows. */
   insert(batch: DatagramsHandle): number;
   committed(): void;
-  rolledBack(): void;
+  /** Returns how many decoded records went with the transaction. */
+  rolledBack(): number;
   /** Entries of a cache that the table keeps. */
   resize(cacheSize: number): void;
   close(): void;
@@ -149,7 +150,7 @@ export class RecordCommitter {
       this.#commit.run();
       this.#table.committed();
     } catch (error) {
-      throw this.#undo(error, decoded.records);
+      throw this.#undo(error);
     } finally {
       this.#batchRecords += decoded.records;
       if (!decoded.more) this.#batchDone(batch.bytes);
@@ -218,13 +219,13 @@ export class RecordCommitter {
     throw new RecordCommitError(code, `${this.#file}: ${problem.detail}`, this.#damage, 0);
   }
 
-  #undo(error: unknown, lost: number): RecordCommitError {
+  #undo(error: unknown): RecordCommitError {
     try {
       if (this.#db.inTransaction) this.#db.exec('ROLLBACK');
     } catch {
       // SQLite rolled back by itself, or will at close; the first error is the one that matters.
     }
-    this.#table.rolledBack();
+    const lost = this.#table.rolledBack();
     if (isCorruption(error) || this.#lacksSomething(error)) this.#damage = 'corrupt';
     const message = `${this.#file}: ${errorText(error)}`;
     return new RecordCommitError(sqliteCode(error) ?? 'ERR_COMMIT', message, this.#damage, lost);
