@@ -48,8 +48,9 @@ export function layoutOf(directory: string, env: Environment, uid: number): Host
     hive: join(dir, 'eventd.reg'),
     lock: join(dir, 'devhost.lock'),
     events: join(dir, 'events'),
-    logs: join(dir, 'logs.db'),
-    metrics: join(dir, 'metrics.db'),
+    // Not beside the hive: its watch would wake eventd at every write to a WAL there.
+    logs: join(dir, 'records', 'logs.db'),
+    metrics: join(dir, 'records', 'metrics.db'),
     socketRoot,
     run,
     kmes,

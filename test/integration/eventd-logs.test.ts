@@ -104,7 +104,7 @@ const BAD_STARTS: readonly BadStart[] = [
   },
   {
     name: '[LOG-37] [LOG-38] with a directory as log store',
-    prepare: (world) => mkdirSync(world.paths.logs),
+    prepare: (world) => mkdirSync(world.paths.logs, { recursive: true }),
     says: /storage: .*logs\.db: is not a file/,
   },
   {
