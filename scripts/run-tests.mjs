@@ -14,8 +14,8 @@ if (files.length === 0) {
   console.error('no test file matches; run npm run build first?');
   process.exit(2);
 }
-// Three at a time: integration tests wait for processes of their own more than they compute.
-const run = spawnSync(process.execPath, ['--test', '--test-concurrency=3', ...files], {
+// Two at a time: integration tests start processes of their own.
+const run = spawnSync(process.execPath, ['--test', '--test-concurrency=2', ...files], {
   cwd: root,
   stdio: 'inherit',
 });

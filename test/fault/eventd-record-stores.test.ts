@@ -79,7 +79,9 @@ test(
       assert.deepEqual(readFileSync(records.file(store)), before[i], store);
     });
     assert.deepEqual(
-      readdirSync(world.dir).filter((name) => /\.db.+/.test(name) && /^(logs|metrics)/.test(name)),
+      readdirSync(dirname(world.paths.logs)).filter(
+        (name) => /\.db.+/.test(name) && /^(logs|metrics)/.test(name),
+      ),
       [],
     );
   },
@@ -129,8 +131,9 @@ test(
     await records.send('log', line('lost'));
     await records.send('metric', gauge('lost', 3));
     const aside = (store: Store) =>
-      readdirSync(world.dir).filter((name) => new RegExp(`^${store}s\\.corrupt-[-0-9TZ]+\\.db$`).test(name))
-        .length;
+      readdirSync(dirname(world.paths.logs)).filter((name) =>
+        new RegExp(`^${store}s\\.corrupt-[-0-9TZ]+\\.db$`).test(name),
+      ).length;
     for (const store of STORES) await eventually(`a second ${store} file aside`, () => aside(store) === 2);
     await flood(records, 'log', 500);
     await records.send('metric', gauge('steady', 4));
