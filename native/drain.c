@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -303,6 +304,12 @@ int drain_start(const struct drain_options *options, struct drain **out) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     error = pthread_create(&drain->thread, NULL, drain_main, drain);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+  }
+  if (error == 0) {
+    /* What `top -H` and a debugger show. */
+    char name[16];
+    snprintf(name, sizeof name, "drain-%u", (unsigned)options->cpu);
+    pthread_setname_np(drain->thread, name);
   }
   if (error != 0) {
     pump_stop(&drain->pump);

@@ -15,6 +15,7 @@ SQLITE_EXTENSION_INIT3
 
 #include <stdlib.h>
 
+#include "batch_table.h"
 #include "channel.h"
 #include "kmes_format.h"
 #include "segment_entry.h"
@@ -49,50 +50,14 @@ struct batch_cursor {
   bool done;
 };
 
-static int batch_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **table,
-                         char **error) {
-  (void)aux, (void)argc, (void)argv, (void)error;
-  int rc = sqlite3_declare_vtab(db, schema);
-  if (rc != SQLITE_OK) return rc;
-  sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
-  *table = sqlite3_malloc(sizeof **table);
-  if (*table == NULL) return SQLITE_NOMEM;
-  memset(*table, 0, sizeof **table);
-  return SQLITE_OK;
-}
-
-static int batch_disconnect(sqlite3_vtab *table) {
-  sqlite3_free(table);
-  return SQLITE_OK;
-}
-
-static int batch_best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
-  bool named = false;
-  for (int i = 0; i < info->nConstraint; i++) {
-    if (info->aConstraint[i].iColumn != COLUMN_SEGMENT) continue;
-    if (info->aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ) continue;
-    named = true;
-    if (!info->aConstraint[i].usable) continue;
-    info->aConstraintUsage[i].argvIndex = 1;
-    info->aConstraintUsage[i].omit = 1;
-    info->estimatedCost = 10000;
-    info->estimatedRows = 10000;
-    return SQLITE_OK;
-  }
-  if (named) return SQLITE_CONSTRAINT;
-  sqlite3_free(table->zErrMsg);
-  table->zErrMsg = sqlite3_mprintf("kmes_batch: the segment argument is missing");
-  return SQLITE_ERROR;
-}
-
-static int batch_open(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
-  (void)table;
-  struct batch_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  if (cursor == NULL) return SQLITE_NOMEM;
-  memset(cursor, 0, sizeof *cursor);
-  *out = &cursor->base;
-  return SQLITE_OK;
-}
+static const struct batch_table_kind kind = {
+    .name = "kmes_batch",
+    .schema = schema,
+    .argument_column = COLUMN_SEGMENT,
+    .argument = "segment",
+    .rows = 10000,
+    .cursor_size = sizeof(struct batch_cursor),
+};
 
 static void give_back(struct batch_cursor *cursor) {
   if (cursor->segment != 0) segment_return(cursor->segment);
@@ -213,10 +178,10 @@ static int batch_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int
 
 /* No xCreate: the table exists only as a function. */
 static const sqlite3_module module = {
-    .xConnect = batch_connect,
-    .xBestIndex = batch_best_index,
-    .xDisconnect = batch_disconnect,
-    .xOpen = batch_open,
+    .xConnect = batch_table_connect,
+    .xBestIndex = batch_table_best_index,
+    .xDisconnect = batch_table_disconnect,
+    .xOpen = batch_table_open,
     .xClose = batch_close,
     .xFilter = batch_filter,
     .xNext = batch_next,
@@ -226,5 +191,5 @@ static const sqlite3_module module = {
 };
 
 int sqlite_batch_register(sqlite3 *db) {
-  return sqlite3_create_module_v2(db, "kmes_batch", &module, NULL, NULL);
+  return sqlite3_create_module_v2(db, kind.name, &module, (void *)&kind, NULL);
 }

@@ -10,8 +10,7 @@
 #include "sqlite3ext.h"
 SQLITE_EXTENSION_INIT3
 
-#include <string.h>
-
+#include "batch_table.h"
 #include "handle.h"
 #include "log_decode.h"
 #include "sqlite_parts.h"
@@ -30,52 +29,14 @@ struct log_cursor {
   uint32_t count, row;
 };
 
-static int log_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **table, char **error) {
-  (void)aux, (void)argc, (void)argv, (void)error;
-  int rc = sqlite3_declare_vtab(db, schema);
-  if (rc != SQLITE_OK) return rc;
-  sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
-  *table = sqlite3_malloc(sizeof **table);
-  if (*table == NULL) return SQLITE_NOMEM;
-  memset(*table, 0, sizeof **table);
-  return SQLITE_OK;
-}
-
-static int log_disconnect(sqlite3_vtab *table) {
-  sqlite3_free(table);
-  return SQLITE_OK;
-}
-
-static int fail(sqlite3_vtab *table, const char *what) {
-  sqlite3_free(table->zErrMsg);
-  table->zErrMsg = sqlite3_mprintf("log_batch: %s", what);
-  return SQLITE_ERROR;
-}
-
-static int log_best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
-  bool named = false;
-  for (int i = 0; i < info->nConstraint; i++) {
-    if (info->aConstraint[i].iColumn != COLUMN_BATCH) continue;
-    if (info->aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ) continue;
-    named = true;
-    if (!info->aConstraint[i].usable) continue;
-    info->aConstraintUsage[i].argvIndex = 1;
-    info->aConstraintUsage[i].omit = 1;
-    info->estimatedCost = 5000;
-    info->estimatedRows = 5000;
-    return SQLITE_OK;
-  }
-  return named ? SQLITE_CONSTRAINT : fail(table, "the batch argument is missing");
-}
-
-static int log_open(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
-  (void)table;
-  struct log_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  if (cursor == NULL) return SQLITE_NOMEM;
-  memset(cursor, 0, sizeof *cursor);
-  *out = &cursor->base;
-  return SQLITE_OK;
-}
+static const struct batch_table_kind kind = {
+    .name = "log_batch",
+    .schema = schema,
+    .argument_column = COLUMN_BATCH,
+    .argument = "batch",
+    .rows = 5000,
+    .cursor_size = sizeof(struct log_cursor),
+};
 
 static void let_go(struct log_cursor *cursor) {
   if (cursor->batch == NULL) return;
@@ -98,10 +59,10 @@ static int log_filter(sqlite3_vtab_cursor *base, int index, const char *name, in
   cursor->row = 0;
   cursor->handle = sqlite3_value_int64(argv[0]);
   struct datagrams *batch = handle_acquire(HANDLE_DATAGRAMS, cursor->handle);
-  if (batch == NULL) return fail(base->pVtab, "the argument names no taken batch");
+  if (batch == NULL) return batch_table_fail(base->pVtab, SQLITE_ERROR, "the argument names no taken batch");
   if (!datagrams_lock_read(batch)) {
     handle_release(cursor->handle);
-    return fail(base->pVtab, "the batch is being decoded");
+    return batch_table_fail(base->pVtab, SQLITE_ERROR, "the batch is being decoded");
   }
   cursor->batch = batch;
   cursor->records = log_decoded(batch, &cursor->count);
@@ -142,10 +103,10 @@ static int log_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int c
 
 /* No xCreate: the table exists only as a function. */
 static const sqlite3_module module = {
-    .xConnect = log_connect,
-    .xBestIndex = log_best_index,
-    .xDisconnect = log_disconnect,
-    .xOpen = log_open,
+    .xConnect = batch_table_connect,
+    .xBestIndex = batch_table_best_index,
+    .xDisconnect = batch_table_disconnect,
+    .xOpen = batch_table_open,
     .xClose = log_close,
     .xFilter = log_filter,
     .xNext = log_next,
@@ -155,5 +116,5 @@ static const sqlite3_module module = {
 };
 
 int sqlite_log_register(sqlite3 *db) {
-  return sqlite3_create_module_v2(db, "log_batch", &module, NULL, NULL);
+  return sqlite3_create_module_v2(db, kind.name, &module, (void *)&kind, NULL);
 }

@@ -10,8 +10,7 @@
 #include "sqlite3ext.h"
 SQLITE_EXTENSION_INIT3
 
-#include <string.h>
-
+#include "batch_table.h"
 #include "handle.h"
 #include "metric_step.h"
 #include "sqlite_parts.h"
@@ -32,50 +31,14 @@ struct metric_cursor {
   struct metric_sample sample;
 };
 
-static int metric_connect(sqlite3 *db, void *aux, int argc, const char *const *argv, sqlite3_vtab **table,
-                          char **error) {
-  (void)aux, (void)argc, (void)argv, (void)error;
-  int rc = sqlite3_declare_vtab(db, schema);
-  if (rc != SQLITE_OK) return rc;
-  sqlite3_vtab_config(db, SQLITE_VTAB_DIRECTONLY);
-  *table = sqlite3_malloc(sizeof **table);
-  if (*table == NULL) return SQLITE_NOMEM;
-  memset(*table, 0, sizeof **table);
-  return SQLITE_OK;
-}
-
-static int metric_disconnect(sqlite3_vtab *table) {
-  sqlite3_free(table);
-  return SQLITE_OK;
-}
-
-static int metric_best_index(sqlite3_vtab *table, sqlite3_index_info *info) {
-  bool named = false;
-  for (int i = 0; i < info->nConstraint; i++) {
-    if (info->aConstraint[i].iColumn != COLUMN_BATCH) continue;
-    if (info->aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ) continue;
-    named = true;
-    if (!info->aConstraint[i].usable) continue;
-    info->aConstraintUsage[i].argvIndex = 1;
-    info->aConstraintUsage[i].omit = 1;
-    info->estimatedCost = 5000;
-    info->estimatedRows = 5000;
-    return SQLITE_OK;
-  }
-  if (named) return SQLITE_CONSTRAINT;
-  sqlite3_free(table->zErrMsg);
-  table->zErrMsg = sqlite3_mprintf("metric_batch: the batch argument is missing");
-  return SQLITE_ERROR;
-}
-
-static int metric_open(sqlite3_vtab *table, sqlite3_vtab_cursor **out) {
-  (void)table;
-  struct metric_cursor *cursor = sqlite3_malloc(sizeof *cursor);
-  if (cursor == NULL) return SQLITE_NOMEM;
-  memset(cursor, 0, sizeof *cursor);
-  *out = &cursor->base;
-  return SQLITE_OK;
-}
+static const struct batch_table_kind kind = {
+    .name = "metric_batch",
+    .schema = schema,
+    .argument_column = COLUMN_BATCH,
+    .argument = "batch",
+    .rows = 5000,
+    .cursor_size = sizeof(struct metric_cursor),
+};
 
 static void give_back(struct metric_cursor *cursor) {
   cursor->place = cursor->count = 0;
@@ -95,9 +58,7 @@ static int metric_close(sqlite3_vtab_cursor *base) {
 
 static int fail(struct metric_cursor *cursor, const char *what) {
   give_back(cursor);
-  sqlite3_free(cursor->base.pVtab->zErrMsg);
-  cursor->base.pVtab->zErrMsg = sqlite3_mprintf("metric_batch: %s", what);
-  return SQLITE_ERROR;
+  return batch_table_fail(cursor->base.pVtab, SQLITE_ERROR, what);
 }
 
 static void load(struct metric_cursor *cursor) {
@@ -162,10 +123,10 @@ static int metric_column(sqlite3_vtab_cursor *base, sqlite3_context *context, in
 
 /* No xCreate: the table exists only as a function. */
 static const sqlite3_module module = {
-    .xConnect = metric_connect,
-    .xBestIndex = metric_best_index,
-    .xDisconnect = metric_disconnect,
-    .xOpen = metric_open,
+    .xConnect = batch_table_connect,
+    .xBestIndex = batch_table_best_index,
+    .xDisconnect = batch_table_disconnect,
+    .xOpen = batch_table_open,
     .xClose = metric_close,
     .xFilter = metric_filter,
     .xNext = metric_next,
@@ -175,5 +136,5 @@ static const sqlite3_module module = {
 };
 
 int sqlite_metric_register(sqlite3 *db) {
-  return sqlite3_create_module_v2(db, "metric_batch", &module, NULL, NULL);
+  return sqlite3_create_module_v2(db, kind.name, &module, (void *)&kind, NULL);
 }

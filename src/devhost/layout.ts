@@ -48,9 +48,8 @@ export function layoutOf(directory: string, env: Environment, uid: number): Host
     hive: join(dir, 'eventd.reg'),
     lock: join(dir, 'devhost.lock'),
     events: join(dir, 'events'),
-    // Not beside the hive: its watch would wake eventd at every write to a WAL there.
-    logs: join(dir, 'records', 'logs.db'),
-    metrics: join(dir, 'records', 'metrics.db'),
+    logs: join(dir, 'logs.db'),
+    metrics: join(dir, 'metrics.db'),
     socketRoot,
     run,
     kmes,

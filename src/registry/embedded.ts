@@ -3,7 +3,7 @@
  * answer from the last good snapshot; a file that is broken or missing after the start leaves that
  * snapshot in place and makes the registry unavailable until the file is good again.
  */
-import { type FSWatcher, watch } from 'node:fs';
+import { existsSync, type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { WarningLog } from '../host/log.js';
 import type { Hive, HiveKey } from './hive.js';
@@ -64,7 +64,7 @@ export class EmbeddedRegistry implements Registry {
     private signature: FileSignature | null,
     private readonly log: WarningLog,
   ) {
-    this.#observeDirectory();
+    this.#observe();
     this.#poll = setInterval(() => void this.#checkSignature(), POLL_MS);
     this.#poll.unref();
   }
@@ -137,8 +137,7 @@ export class EmbeddedRegistry implements Registry {
     this.#closed = true;
     clearInterval(this.#poll);
     if (this.#debounce !== null) clearTimeout(this.#debounce);
-    this.#watcher?.close();
-    this.#watcher = null;
+    this.#unobserve();
     for (const armed of [...this.#watches]) armed.close();
     this.#listeners.clear();
     await this.#turn;
@@ -168,12 +167,17 @@ export class EmbeddedRegistry implements Registry {
     await this.#reloadSoon();
   }
 
-  #observeDirectory(): void {
-    if (this.#watcher !== null || this.#closed) return;
-    const name = basename(this.file);
+  /**
+   * Watches the file itself, anew before each reading: one that replaces it is another file. Its directory
+   * is watched only while it is missing, for there every write to a neighbour, such as a store, would tell.
+   */
+  #observe(): void {
+    if (this.#closed) return;
+    this.#unobserve();
+    const isThere = existsSync(this.file);
     try {
-      const watcher = watch(dirname(this.file), { persistent: false }, (_event, changed) => {
-        if (changed === null || changed === name) this.#schedule();
+      const watcher = watch(isThere ? this.file : dirname(this.file), { persistent: false }, (_, changed) => {
+        if (isThere || changed === null || changed === basename(this.file)) this.#schedule();
       });
       watcher.on('error', () => {
         watcher.close();
@@ -183,6 +187,11 @@ export class EmbeddedRegistry implements Registry {
     } catch {
       // The directory is gone, or inotify is exhausted: the poll goes on and tries again.
     }
+  }
+
+  #unobserve(): void {
+    this.#watcher?.close();
+    this.#watcher = null;
   }
 
   #schedule(): void {
@@ -199,7 +208,7 @@ export class EmbeddedRegistry implements Registry {
   }
 
   async #checkSignature(): Promise<void> {
-    this.#observeDirectory();
+    if (this.#watcher === null) this.#observe();
     const now = await hiveSignature(this.file).catch(() => null);
     const same =
       now === null ? this.signature === null : this.signature !== null && sameSignature(now, this.signature);
@@ -216,6 +225,7 @@ export class EmbeddedRegistry implements Registry {
   }
 
   async #load(): Promise<void> {
+    this.#observe();
     const signature = await hiveSignature(this.file).catch(() => null);
     try {
       const loaded = await loadHive(this.file);

@@ -138,6 +138,14 @@ test(
     const distinct = new Set(kept);
     assert.equal(distinct.size, kept.length, 'none twice');
     assert.ok(kept.every((number) => number >= 0 && number < sent));
+    for (let lane = 0; lane < 50; lane++) {
+      const own = kept.filter((number) => number % 50 === lane);
+      assert.deepEqual(
+        own,
+        own.map((_, i) => lane + 50 * i),
+        `lane ${lane} has no hole and keeps its order`,
+      );
+    }
     assert.deepEqual(
       committed.filter((number) => !distinct.has(number)),
       [],
