@@ -1,5 +1,6 @@
 /** Connects a record writer to its thread's port: reports, commands, inspection. */
 import { parentPort } from 'node:worker_threads';
+import { native } from '../src/native/addon.js';
 import { InspectionFeed } from './inspector/feed.js';
 import type { FromRecordWriter, ToRecordWriter } from './messages.js';
 import type { RecordWriter } from './recordWriter.js';
@@ -12,6 +13,7 @@ export function runRecordWriterThread(
   start: (commands$: Observable<ToRecordWriter>) => RecordWriter,
 ): void {
   if (parentPort === null) throw new Error(`${name} runs as a worker thread only`);
+  native.threadBatch();
   const daemon = linkPort<ToRecordWriter, FromRecordWriter>(parentPort);
   const writer = start(daemon.messages$);
   const feed = new InspectionFeed(name, (message) => daemon.send({ type: 'inspection', message }));

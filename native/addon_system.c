@@ -1,6 +1,7 @@
-/* System: peerCredentials, sendDatagram, watchReadable, openPipe, lockFile, clocks, probeSyscall. */
+/* System: peerCredentials, sendDatagram, watchReadable, openPipe, lockFile, threadBatch, clocks, probeSyscall. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,6 +254,13 @@ static napi_value lock_file(napi_env env, napi_callback_info call) {
   return result;
 }
 
+/* Without the kernel's leave the thread stays as it is: it is a matter of speed only. */
+static napi_value thread_batch(napi_env env, napi_callback_info call) {
+  (void)call;
+  sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+  return util_undefined(env);
+}
+
 static napi_value open_pipe(napi_env env, napi_callback_info call) {
   (void)call;
   int ends[2];
@@ -294,6 +302,7 @@ napi_value addon_system_init(napi_env env, napi_value exports) {
   util_export(env, exports, "watchReadable", watch_readable);
   util_export(env, exports, "openPipe", open_pipe);
   util_export(env, exports, "lockFile", lock_file);
+  util_export(env, exports, "threadBatch", thread_batch);
   util_export(env, exports, "realtimeNs", realtime);
   util_export(env, exports, "monotonicNs", monotonic);
   util_export(env, exports, "probeSyscall", probe_syscall);

@@ -1,6 +1,7 @@
 /** Entry of a shard writer's thread: one writer actor between the daemon's port and the readers' port. */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { WriterLimits } from '../../machines/shardWriter.js';
+import { native } from '../../src/native/addon.js';
 import type { ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
 import { InspectionFeed } from '../inspector/feed.js';
 import type { FromWriter, ReaderToWriter, ToWriter } from '../messages.js';
@@ -14,6 +15,7 @@ export interface ShardWriterThreadData extends ShardCommitterOptions {
 }
 
 if (parentPort === null) throw new Error('shardWriter/worker.js runs as a worker thread only');
+native.threadBatch();
 const data = workerData as ShardWriterThreadData;
 const daemon = linkPort<ToWriter, FromWriter>(parentPort);
 const readers = linkPort<ReaderToWriter, never>(data.readers);

@@ -17,6 +17,7 @@ export type ChannelHandle = Handle<'channel'>;
 export type SegmentHandle = Handle<'segment'>;
 export type DrainHandle = Handle<'drain'>;
 export type CursorHandle = Handle<'cursor'>;
+export type CopyHandle = Handle<'copy'>;
 export type ReceiverHandle = Handle<'receiver'>;
 export type DatagramsHandle = Handle<'datagrams'>;
 export type SeriesCacheHandle = Handle<'seriesCache'>;
@@ -191,6 +192,21 @@ export interface CursorChunk {
   readonly frame: Uint8Array;
 }
 
+/** A copy of rows between two connections of the calling thread: one SELECT, one INSERT. */
+export interface CopyOptions {
+  readonly from: CursorPart;
+  /** The INSERT takes as many parameters as the SELECT has columns. */
+  readonly into: Pick<CursorPart, 'slot' | 'sql'>;
+}
+
+export interface CopySlice {
+  readonly rows: number;
+  /** Size of the row that did not fit into `maxBytes` any more, to be inserted first by the next step; else 0. */
+  readonly waitingBytes: number;
+  /** True when nothing is left. */
+  readonly done: boolean;
+}
+
 /** A datagram socket of the log or the metric path (LOG-5, MET-13). */
 export interface ReceiverOptions {
   readonly path: string;
@@ -333,6 +349,15 @@ export interface NativeAddon {
   /** At most this many records and about this many bytes. Throws code SQLITE_INTERRUPT when interrupted. */
   cursorFetch(cursor: CursorHandle, maxRecords: number, maxBytes: number): CursorChunk;
   cursorClose(cursor: CursorHandle): void;
+  /** Prepares both statements; code SQLITE_MISUSE when they do not fit each other. */
+  copyOpen(options: CopyOptions): CopyHandle;
+  /**
+   * Copies rows until `maxRows` are copied or the next would take all of them past `maxBytes` (values,
+   * plus 16 bytes per value). Throws SQLITE_INTERRUPT when either connection is interrupted.
+   */
+  copyStep(copy: CopyHandle, maxRows: number, maxBytes: number): CopySlice;
+  /** Before its connections are closed. */
+  copyClose(copy: CopyHandle): void;
 
   // Datagram sockets of logs and metrics (LOG-5..12, MET-13..16).
   /** Binds and sets the mode; datagrams wait in the kernel until the thread runs. EADDRINUSE when the path exists. */
@@ -416,6 +441,11 @@ export interface NativeAddon {
   openPipe(): { readonly read: number; readonly write: number };
   /** flock(2) on a descriptor: exclusive, non-blocking; false when another process holds it. */
   lockFile(fd: number): boolean;
+  /**
+   * Lets the calling thread work on without pushing others aside when it wakes (SCHED_BATCH): a writer's
+   * commit may wait, who sends to its socket may not (LOG-12).
+   */
+  threadBatch(): void;
   /** CLOCK_REALTIME and CLOCK_MONOTONIC in ns. */
   realtimeNs(): bigint;
   monotonicNs(): bigint;

@@ -123,6 +123,7 @@ test(
   async (t) => {
     const { host, sink, printedAll } = world(t, 20_000);
     const started = host.start();
+    await printedAll(`kmesd: line 19999 ${'x'.repeat(100)}`);
     await printedAll('eventd: not ready yet');
     await printedAll('eventd: {"level":40,"msg":"eventd warns"}');
     host.signal('eventd', 'SIGUSR1');
