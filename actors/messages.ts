@@ -2,8 +2,11 @@
 import type { CpuReaderOutput, PressureLevel } from '../machines/cpuReader.js';
 import type { RecordFailure, RecordLimits } from '../machines/recordWriter.js';
 import type { CommitFailure, LostRange, WriterLimits } from '../machines/shardWriter.js';
+import type { SheddingLimits } from '../src/indexes/batchWindow.js';
+import type { IndexedField } from '../src/indexes/fields.js';
 import type { DrainStatus } from '../src/native/addon.js';
 import type { SyntheticEvent } from '../src/stores/synthetic.js';
+import type { IndexChange, IndexesDump } from './shardWriter/indexes.js';
 
 /** One ring reader as the diagnostic dump shows it. */
 export interface ReaderDump {
@@ -27,6 +30,8 @@ export interface WriterDump {
   readonly owed: number;
   readonly owedRanges: readonly LostRange[];
   readonly lastSequences: ReadonlyMap<number, bigint>;
+  /** Null where indexes are not managed. */
+  readonly indexes: IndexesDump | null;
 }
 
 /** Reader to writer, over their own port. Credit needs no message back: it is the room in their channel. */
@@ -34,10 +39,27 @@ export type ReaderToWriter =
   | { readonly type: 'batch.available'; readonly rows: number }
   | { readonly type: 'pressure'; readonly cpu: number; readonly level: PressureLevel; readonly fill: number };
 
+/** Retention's turn between two batches of a writer (RET-8, LOG-52, MET-58). */
+export type LeaseCommand =
+  /** Let retention write once; answered by `leased`. */
+  | { readonly type: 'lease'; readonly id: number }
+  /** It has, or does not want to any more. The metric writer must know the series no more (MET-37). */
+  | { readonly type: 'leaseReturn'; readonly id: number; readonly series: BigInt64Array };
+
+/** The answer, once the writer can do without the store. `pressure`: how full its buffer is, 0..1. */
+export interface LeaseGrant {
+  readonly type: 'leased';
+  readonly id: number;
+  readonly pressure: number;
+}
+
 /** Daemon to a writer thread. */
 export type ToWriter =
+  | LeaseCommand
   | { readonly type: 'synthetic'; readonly event: SyntheticEvent }
-  | { readonly type: 'limits'; readonly limits: WriterLimits }
+  | { readonly type: 'limits'; readonly limits: WriterLimits; readonly shedding: SheddingLimits }
+  /** The desired set, highest priority first (IDX-7). */
+  | { readonly type: 'indexes'; readonly desired: readonly IndexedField[] }
   /** Commit what is left and answer `drained`; shutdown step 4. */
   | { readonly type: 'stop' }
   /** Close the connection and answer `closed`; shutdown step 7. */
@@ -49,6 +71,7 @@ export type ToWriter =
 
 /** A writer thread to the daemon. */
 export type FromWriter =
+  | LeaseGrant
   | { readonly type: 'ready' }
   | {
       readonly type: 'committed';
@@ -61,6 +84,8 @@ export type FromWriter =
       readonly checkpointFailure: { readonly code: string; readonly message: string } | null;
     }
   | { readonly type: 'failed'; readonly failure: CommitFailure }
+  /** An index was built, dropped or given up; and which the shard has now. */
+  | { readonly type: 'indexes'; readonly change: IndexChange; readonly existing: readonly string[] }
   /** The file is damaged: nothing more is written to it. */
   | { readonly type: 'readOnly' }
   /** Everything is committed; the connection stays open for the shutdown record. */
@@ -108,6 +133,7 @@ export interface RecordWriterDump {
 
 /** Daemon to the log or the metric writer's thread. */
 export type ToRecordWriter =
+  | LeaseCommand
   | { readonly type: 'limits'; readonly limits: RecordLimits }
   /** The receiver has been told to end: commit everything it still brings and answer `drained`. */
   | { readonly type: 'finish' }
@@ -119,6 +145,7 @@ export type ToRecordWriter =
 
 /** A log or metric writer's thread to the daemon. */
 export type FromRecordWriter =
+  | LeaseGrant
   /** The store is open; said again after a file was replaced. */
   | { readonly type: 'ready' }
   | {

@@ -58,6 +58,8 @@ export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
   const pace = async (deed: 'open' | 'commit' | 'replace' | 'close') => options.pace?.(deed);
   let committer: RecordCommitter | null = null;
   let commands: Subscription | null = null;
+  /** Of the lease that was asked for last. */
+  let leaseId = 0;
 
   /** Null before the connection goes: one that cannot be closed is not used again either. */
   const closeStore = () => {
@@ -110,6 +112,11 @@ export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
       announceDrained: () => reports$.next({ type: 'drained' }),
       discard: () => source.discard(),
       applyLimits: (_, limits) => applyLimits(limits),
+      grantLease: () => {
+        committer?.lend();
+        const pressure = Math.min(source.status.waiting / options.bufferBytes, 1);
+        reports$.next({ type: 'leased', id: leaseId, pressure });
+      },
     },
   });
 
@@ -137,6 +144,15 @@ export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
     switch (message.type) {
       case 'limits':
         actor.send({ type: 'limits.changed', limits: message.limits });
+        break;
+      case 'lease':
+        leaseId = message.id;
+        actor.send({ type: 'lease.requested' });
+        break;
+      case 'leaseReturn':
+        if (message.id !== leaseId) break;
+        committer?.takeBack(message.series);
+        actor.send({ type: 'lease.returned' });
         break;
       case 'finish':
         actor.send({ type: 'writer.stop' });

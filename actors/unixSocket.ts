@@ -65,6 +65,19 @@ export function replaceableByOthers(path: string): boolean {
   return (mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0;
 }
 
+/**
+ * What is at a socket's path, of whatever kind of socket; nothing is sent. `stale`: a file nobody has
+ * bound; `inUse` also where that cannot be told.
+ */
+export async function socketPathState(path: string): Promise<'free' | 'stale' | 'inUse' | 'noSocket'> {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return 'free';
+  if (!stat.isSocket()) return 'noSocket';
+  const answer = await probe(path);
+  if (answer === 'ENOENT') return 'free';
+  return answer === 'ECONNREFUSED' ? 'stale' : 'inUse';
+}
+
 async function removeStale(path: string): Promise<void> {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;

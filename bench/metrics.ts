@@ -7,28 +7,21 @@
  *
  *   npm run bench:metrics -- [--quick] [--rounds N] [--records N] [--seconds N] [--only store,feel]
  */
-import { statSync } from 'node:fs';
-import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import { INSERT_SERIES, METRIC_SCHEMA } from '../src/stores/metricSchema.js';
-import { CHECKPOINT_BYTES } from '../src/stores/recordCommitter.js';
-import { openStore, writerPragmas } from '../src/stores/singleStore.js';
+import { openStore } from '../src/stores/storeFile.js';
 import { buildInsertLoop } from './ingest/insertLoop.js';
-import { highestRate, offer, storedPerSecond } from './records/eventdRun.js';
-import { feel } from './records/feel.js';
-import { inFreshDirectory, progress, recordBenchOptions } from './records/options.js';
-import { printed } from './records/processes.js';
-import { prometheus } from './records/prometheus.js';
 import {
-  type Figure,
-  figuresTable,
-  machine,
-  printVerdicts,
-  rateVerdict,
-  ratioVerdict,
-  type Variant,
-  type Verdict,
-} from './records/report.js';
+  eventdAtItsBest,
+  inRounds,
+  pragmasOf,
+  type RunnableVariant,
+  runInsertLoop,
+  runRecordBench,
+} from './records/bench.js';
+import { inFreshDirectory, recordBenchOptions } from './records/options.js';
+import { prometheus } from './records/prometheus.js';
+import { type Figure, figuresTable, rateVerdict, ratioVerdict, type Verdict } from './records/report.js';
 import type { Load } from './records/senders.js';
 
 const TARGET_PER_SECOND = 200_000;
@@ -49,8 +42,8 @@ function loadOf(series: number, rate: number): Load {
 /** SQLite's own settings for a file made without a word, and those of eventd's writer. */
 type Tuning = 'as eventd' | 'as SQLite';
 
-async function insertLoop(program: string, series: number, tuning: Tuning): Promise<Figure> {
-  return inFreshDirectory(async (directory) => {
+function insertLoop(program: string, series: number, tuning: Tuning): Promise<Figure> {
+  return inFreshDirectory((directory) => {
     const file = join(directory, 'metrics.db');
     const schema = tuning === 'as eventd' ? METRIC_SCHEMA : { ...METRIC_SCHEMA, pageSize: 4096 };
     const db = openStore(file, schema);
@@ -60,65 +53,32 @@ async function insertLoop(program: string, series: number, tuning: Tuning): Prom
         insert.run('load.level', `series=${number}`, 1, number, null);
     })();
     db.close();
-    const numbers = [chosen.records, series, BATCH].map(String);
-    const start = String(BigInt(Date.now()) * 1_000_000n);
-    const pragmas =
-      tuning === 'as eventd'
-        ? [
-            ...writerPragmas(METRIC_SCHEMA),
-            `wal_autocheckpoint = ${CHECKPOINT_BYTES / METRIC_SCHEMA.pageSize}`,
-          ]
-        : ['synchronous = NORMAL'];
-    const { seconds, cpuSeconds } = await printed<{ seconds: number; cpuSeconds: number }>(program, [
-      file,
-      ...numbers,
-      start,
-      ...pragmas,
-    ]);
-    return {
-      perSecond: chosen.records / seconds,
-      cpuMicros: (cpuSeconds / chosen.records) * 1e6,
-      bytesPerRecord: statSync(file).size / chosen.records,
-    };
+    const pragmas = tuning === 'as eventd' ? pragmasOf(METRIC_SCHEMA) : ['synchronous = NORMAL'];
+    return runInsertLoop(program, file, [chosen.records, series, BATCH], pragmas);
   });
 }
 
-/** Where the search of the next round begins, by variant. */
-const startRates = new Map<string, number>();
-
-async function eventd(
+function eventd(
   key: string,
   series: number,
-  first: number,
+  firstRate: number,
   settings: Readonly<Record<string, number>> = {},
-): Promise<Figure> {
-  const best = await highestRate(
-    startRates.get(key) ?? first,
-    (rate) => offer('metric', loadOf(series, rate), settings),
-    (tried) =>
-      progress(
-        `${key}: eventd at ${tried.offered}/s: ${Math.round(storedPerSecond(tried))} stored, ${tried.dropped} dropped\n`,
-      ),
-  );
-  startRates.set(key, best.offered);
-  return {
-    perSecond: storedPerSecond(best),
-    cpuMicros: best.cpuMicros,
-    bytesPerRecord: best.bytesPerRecord,
-  };
+): () => Promise<Figure> {
+  const load = (rate: number) => loadOf(series, rate);
+  return eventdAtItsBest({ store: 'metric', name: `${key}: eventd`, firstRate, load, settings });
 }
 
 async function storing(): Promise<Verdict[]> {
   const loop = await buildInsertLoop('metric_insert_loop');
   const peer = prometheus();
   if (peer === null) console.log('prometheus is not installed: left out');
-  const variants: (Variant & { run(): Promise<Figure> })[] = [];
+  const variants: RunnableVariant[] = [];
   const variant = (key: string, title: string, run: () => Promise<Figure>) => {
-    const made: Variant & { run(): Promise<Figure> } = { key, title, figures: [], run };
+    const made: RunnableVariant = { key, title, figures: [], run };
     variants.push(made);
     return made;
   };
-  const own = variant('e', `eventd, ${SERIES} series`, () => eventd('e', SERIES, TARGET_PER_SECOND));
+  const own = variant('e', `eventd, ${SERIES} series`, eventd('e', SERIES, TARGET_PER_SECOND));
   const tuned = variant('c', `C loop, ${SERIES} series, file and settings as eventd`, () =>
     insertLoop(loop, SERIES, 'as eventd'),
   );
@@ -134,26 +94,23 @@ async function storing(): Promise<Verdict[]> {
           ),
         );
   const once = [
-    variant('e1', 'eventd, 1 series', () => eventd('e1', 1, 2 * TARGET_PER_SECOND)),
+    variant('e1', 'eventd, 1 series', eventd('e1', 1, 2 * TARGET_PER_SECOND)),
     variant('c1', 'C loop, 1 series, as eventd', () => insertLoop(loop, 1, 'as eventd')),
-    variant('eL', `eventd, ${SERIES} series, MetricMaxBatchSize ${LARGE_BATCH}`, () =>
+    variant(
+      'eL',
+      `eventd, ${SERIES} series, MetricMaxBatchSize ${LARGE_BATCH}`,
       eventd('eL', SERIES, TARGET_PER_SECOND, { MetricMaxBatchSize: LARGE_BATCH }),
     ),
-    variant('eM', `eventd, ${MANY_SERIES} series in the cache`, () =>
+    variant(
+      'eM',
+      `eventd, ${MANY_SERIES} series in the cache`,
       eventd('eM', MANY_SERIES, TARGET_PER_SECOND, { MetricSeriesCacheSize: 2 * MANY_SERIES }),
     ),
     variant('cM', `C loop, ${MANY_SERIES} series, as eventd`, () =>
       insertLoop(loop, MANY_SERIES, 'as eventd'),
     ),
   ];
-  for (let round = 1; round <= chosen.rounds; round++) {
-    for (const each of variants) {
-      if (round > 1 && once.includes(each)) continue;
-      progress(`round ${round} of ${chosen.rounds}: ${each.title}`);
-      each.figures.push(await each.run());
-    }
-  }
-  progress('');
+  await inRounds(variants, chosen.rounds, once);
   console.log(figuresTable(variants, 'samples'));
   for (const { text, measured } of ratioVerdict(own, remote, 1))
     console.log(`an aim, no target: ${text}: ${measured}`);
@@ -164,21 +121,12 @@ async function storing(): Promise<Verdict[]> {
   ];
 }
 
-try {
-  const before = loadavg();
-  const wanted = (part: string) => chosen.only === null || chosen.only.includes(part);
-  const verdicts = wanted('store') ? await storing() : [];
-  console.log('');
-  if (wanted('feel')) {
-    const full = loadOf(SERIES, TARGET_PER_SECOND);
-    verdicts.push(...(await feel({ store: 'metric', full, seconds: chosen.seconds })));
-  }
-  console.log(
-    `\n${chosen.rounds} round(s) of ${chosen.records} samples, one round of those with other series or settings; ${machine(before)}`,
-  );
-  console.log('Every sample sent is stored or counted as dropped.\n');
-  process.exitCode = printVerdicts(verdicts) ? 0 : 1;
-} catch (error) {
-  console.error(`bench:metrics: ${error instanceof Error ? error.message : String(error)}`);
-  process.exitCode = error instanceof TypeError ? 2 : 1;
-}
+await runRecordBench({
+  name: 'bench:metrics',
+  store: 'metric',
+  chosen,
+  storing,
+  full: loadOf(SERIES, TARGET_PER_SECOND),
+  measured: `${chosen.rounds} round(s) of ${chosen.records} samples, one round of those with other series or settings`,
+  accounted: 'Every sample sent is stored or counted as dropped.',
+});

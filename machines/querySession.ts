@@ -1,8 +1,9 @@
 /**
- * One connection to the query socket, from accept to close (QX-2, QX-61..64, WIRE-7..9).
+ * One connection to the query socket, from accept to close (QX-2, QX-61..64, WIRE-7..9, STR-2).
  *
  * The machine decides; it holds no socket, no frame and no query text. Frames wait outside, at most as
- * many as the worker has credits, and the machine hears that one came or went.
+ * many as the worker has credits, and the machine hears that one came or went. A STREAM goes on where
+ * other queries end: it catches up with what was committed meanwhile, and then watches.
  */
 import { assign, cancel, fromPromise, raise, setup } from 'xstate';
 
@@ -19,6 +20,8 @@ export interface QuerySessionContext extends QuerySessionInput {
   readonly error: string | null;
   /** Records handed to the socket so far. */
   readonly records: number;
+  /** The query is a STREAM: it is watched on after its initial set (STR-2). */
+  readonly streaming: boolean;
   readonly outcome: QuerySessionOutcome;
 }
 
@@ -29,8 +32,12 @@ export type QuerySessionOutcome = 'open' | 'delivered' | 'refused' | 'failed' | 
 export type QueryPlanVerdict =
   /** Read the databases. */
   | 'read'
+  /** The same, then watch for more (STR-2). */
+  | 'stream'
   /** The caller may see nothing, so nothing is read (ACL-31). */
-  | 'nothing';
+  | 'nothing'
+  /** The same for a STREAM, which stays open (STR-2). */
+  | 'silence';
 
 export type QuerySessionEvent =
   /** The one request frame is complete and well formed (WIRE-4). */
@@ -44,6 +51,10 @@ export type QuerySessionEvent =
   /** The worker sent all its frames and let go of its databases. */
   | { readonly type: 'execution.finished' }
   | { readonly type: 'execution.failed'; readonly text: string }
+  /** A stream has caught up with what was committed during its initial set (STR-4). */
+  | { readonly type: 'stream.live' }
+  /** One committed batch has records for the stream; `blocked`: the one before is not sent yet (STR-12). */
+  | { readonly type: 'batch.arrived'; readonly records: number; readonly blocked: boolean }
   /** Everything written, the end or error message included, is with the kernel. */
   | { readonly type: 'output.flushed' }
   /** The client closed its socket, not only its sending half (QX-64). */
@@ -55,6 +66,9 @@ export type QuerySessionEvent =
 const missing = (name: string) => (): never => {
   throw new Error(`${name}: not provided`);
 };
+
+/** What a client too slow for its stream is told (STR-15). */
+const TOO_SLOW = 'backpressure: the client did not read fast enough to keep up with the stream';
 
 const DEADLINE = 'deadline';
 const GRACE = 'grace';
@@ -82,6 +96,10 @@ export const querySessionMachine = setup({
     cancelExecution: missing('cancelExecution'),
     /** Writes the frame that waits longest. */
     writeFrame: missing('writeFrame'),
+    /** Watches on from where the initial set was read: first what was committed since (STR-3). */
+    startWatching: missing('startWatching'),
+    /** Writes the records of one committed batch. */
+    writeBatch: missing('writeBatch'),
     /** Writes one result message without records (WIRE-7). */
     writeNothing: missing('writeNothing'),
     /** Lets the worker fill one more frame. */
@@ -104,7 +122,7 @@ export const querySessionMachine = setup({
   },
 }).createMachine({
   id: 'querySession',
-  context: ({ input }) => ({ ...input, error: null, records: 0, outcome: 'open' }),
+  context: ({ input }) => ({ ...input, error: null, records: 0, streaming: false, outcome: 'open' }),
   initial: 'identifying',
   // The request has as long to arrive as the query has to run; the clock starts anew when it is there.
   entry: 'startDeadline',
@@ -172,7 +190,15 @@ export const querySessionMachine = setup({
             target: 'finishing',
             actions: 'writeNothing',
           },
-          { target: 'executing' },
+          {
+            guard: ({ event }) => event.output === 'silence',
+            target: 'watching',
+            actions: 'writeNothing',
+          },
+          {
+            target: 'executing',
+            actions: assign({ streaming: ({ event }) => event.output === 'stream' }),
+          },
         ],
         onError: {
           target: 'rejected',
@@ -207,11 +233,59 @@ export const querySessionMachine = setup({
           ],
         },
         'frame.flushed': { actions: 'grantCredit' },
-        'execution.finished': 'finishing',
+        'execution.finished': [
+          { guard: ({ context }) => context.streaming, target: 'catchingUp' },
+          { target: 'finishing' },
+        ],
         'execution.failed': {
           target: 'rejected',
           actions: assign({ outcome: 'failed', error: ({ event }) => event.text }),
         },
+      },
+    },
+    catchingUp: {
+      description:
+        'The initial set is out; what was committed since it was read follows, at the client’s pace.',
+      entry: 'startWatching',
+      on: {
+        'frame.arrived': {
+          actions: [
+            'writeFrame',
+            assign({ records: ({ context, event }) => context.records + event.records }),
+          ],
+        },
+        'frame.flushed': { actions: 'grantCredit' },
+        'stream.live': 'watching',
+        'execution.failed': {
+          target: 'rejected',
+          actions: assign({ outcome: 'failed', error: ({ event }) => event.text }),
+        },
+      },
+    },
+    watching: {
+      description: 'Each committed batch is a unit; who has not taken one when the next comes is dropped.',
+      tags: 'watching',
+      entry: 'stopDeadline',
+      on: {
+        'batch.arrived': [
+          {
+            guard: ({ event }) => event.blocked,
+            target: 'rejected',
+            actions: ['cancelExecution', assign({ outcome: 'failed', error: TOO_SLOW })],
+          },
+          {
+            actions: [
+              'writeBatch',
+              assign({ records: ({ context, event }) => context.records + event.records }),
+            ],
+          },
+        ],
+        'execution.failed': {
+          target: 'rejected',
+          actions: assign({ outcome: 'failed', error: ({ event }) => event.text }),
+        },
+        // The watch phase has no time limit (STR-4).
+        'deadline.passed': {},
       },
     },
     finishing: {

@@ -4,6 +4,7 @@
  *
  *     recovering → idle ⇄ batching → committing → idle
  *                             committing → degraded → retrying → committing
+ *                     idle, committing → yielding → batching or idle, while retention deletes
  *     a damaged or vanished file: replacing → recovering; an unknown version: discarding
  *     any of them → draining ⇄ awaitingEnd → drained → closing → closed
  *
@@ -84,6 +85,10 @@ export interface RecordWriterContext {
   /** Damaged files set aside so far. */
   readonly replacements: number;
   readonly lastFailure: RecordFailure | null;
+  /** Retention asks for its turn. */
+  readonly leaseWanted: boolean;
+  /** Retention has it. */
+  readonly leased: boolean;
   readonly commits: number;
   readonly records: number;
 }
@@ -92,6 +97,10 @@ export type RecordWriterEvent =
   /** The receiver's buffer turned non-empty, passed half its size, or has got its last datagram. */
   | { type: 'batch.available'; bytes: number }
   | { type: 'limits.changed'; limits: RecordLimits }
+  /** Retention wants to delete a batch (LOG-52, MET-58). */
+  | { type: 'lease.requested' }
+  /** It has, or does not want to any more. */
+  | { type: 'lease.returned' }
   /** The receiver has been told to end: commit what is left (LIFE-202, LIFE-204). */
   | { type: 'writer.stop' }
   /** Close the connection (LIFE-207) after a final commit, whether or not the receiver has ended. */
@@ -105,6 +114,9 @@ export const LONGEST_RETRY_MS = 5000;
 
 /** Longest wait before another damaged file is set aside: a disk that ruins each new file is not littered. */
 export const LONGEST_REPLACEMENT_MS = 600_000;
+
+/** Retention has its turn no longer than this, ms: it may have died. A batch takes a few ms. */
+export const LEASE_BOUND_MS = 500;
 
 /** Failed final commits before the rest is given up (LIFE-211). */
 export const FINAL_ATTEMPTS = 3;
@@ -134,6 +146,13 @@ const failed = (['noteFailure', 'announceFailure'] as const).map((type) => ({
 
 const failure = ({ event }: { event: { error: unknown } }) => ({ failure: failureOf(event.error) });
 const more = ({ event }: { event: { output: RecordReport } }) => ({ more: event.output.more });
+
+/** Where the writer goes on when retention has had its turn. */
+const afterLease = [
+  { guard: 'failing', target: 'retrying' },
+  { guard: { type: 'moreWaits', params: { more: false } }, target: 'batching' },
+  { target: 'idle' },
+] as const;
 
 export const recordWriterMachine = setup({
   types: {
@@ -181,10 +200,17 @@ export const recordWriterMachine = setup({
     applyLimits: (_, _params: RecordLimits) => {
       throw new Error('applyLimits: not provided');
     },
+    grantLease: () => {
+      throw new Error('grantLease: not provided');
+    },
     rememberLimits: assign((_, limits: RecordLimits) => ({ limits })),
     noteArrival: assign({ arrived: true }),
     noteStop: assign({ stopping: true }),
     noteClose: assign({ closing: true }),
+    noteLeaseWanted: assign({ leaseWanted: true }),
+    noteLease: assign({ leaseWanted: false, leased: true }),
+    forgetLease: assign({ leaseWanted: false, leased: false }),
+    endLease: assign({ leased: false }),
     /** What arrived before is part of the transaction that begins now. */
     forgetArrival: assign({ arrived: false }),
     noteOpen: assign({ file: 'open' }),
@@ -213,6 +239,14 @@ export const recordWriterMachine = setup({
     stopping: ({ context }) => context.stopping,
     closing: ({ context }) => context.closing,
     moreWaits: ({ context }, params: { more: boolean }) => params.more || context.arrived,
+    leaseWanted: ({ context }) => context.leaseWanted,
+    leased: ({ context }) => context.leased,
+    /** Retention has its turn though more waits: else it would never come under load. */
+    yieldsWithMore: ({ context }, params: { more: boolean }) =>
+      context.leaseWanted && (params.more || context.arrived),
+    /** A file that must make way is nobody's to write. */
+    mayLend: ({ context }) => context.leaseWanted && context.file === 'open',
+    failing: ({ context }) => context.failures > 0,
     finished: (_, params: { finished: boolean }) => params.finished,
     isUnknownVersion: (_, params: { failure: RecordFailure }) => params.failure.damage === 'version',
     /** The file has to make way, and that may happen at once: it is gone anyway, or the first bad one. */
@@ -225,6 +259,7 @@ export const recordWriterMachine = setup({
   },
   delays: {
     linger: ({ context }) => context.lingerMs,
+    leaseBound: LEASE_BOUND_MS,
     retry: ({ context: { file, failures, replacements } }) =>
       file === 'corrupt'
         ? Math.min(FIRST_RETRY_MS * 2 ** replacements, LONGEST_REPLACEMENT_MS)
@@ -244,6 +279,8 @@ export const recordWriterMachine = setup({
     lost: 0,
     replacements: 0,
     lastFailure: null,
+    leaseWanted: false,
+    leased: false,
     commits: 0,
     records: 0,
   }),
@@ -256,6 +293,8 @@ export const recordWriterMachine = setup({
         { type: 'applyLimits', params: ({ event }) => event.limits },
       ],
     },
+    'lease.requested': { actions: 'noteLeaseWanted' },
+    'lease.returned': { actions: 'forgetLease' },
     'writer.stop': { actions: 'noteStop' },
     'writer.close': { actions: ['noteStop', 'noteClose'] },
   },
@@ -284,7 +323,10 @@ export const recordWriterMachine = setup({
     },
     idle: {
       description: 'Nothing to store. No transaction is open while waiting (LOG-29, LOG-32).',
-      always: { guard: 'stopping', target: 'draining' },
+      always: [
+        { guard: 'stopping', target: 'draining' },
+        { guard: 'leaseWanted', target: 'yielding', actions: ['noteLease', 'grantLease'] },
+      ],
       on: { 'batch.available': 'batching' },
     },
     batching: {
@@ -309,6 +351,11 @@ export const recordWriterMachine = setup({
         input: ({ context }) => ({ limits: context.limits }),
         onDone: [
           { guard: 'stopping', target: 'draining', actions: committed },
+          {
+            guard: { type: 'yieldsWithMore', params: more },
+            target: 'yielding',
+            actions: [...committed, 'noteArrival', 'noteLease', 'grantLease'],
+          },
           { guard: { type: 'moreWaits', params: more }, target: 'batching', actions: committed },
           { target: 'idle', actions: committed },
         ],
@@ -322,8 +369,20 @@ export const recordWriterMachine = setup({
       description:
         'Something failed, and its batch is lost (FAIL-10). The buffer keeps taking and dropping meanwhile.',
       tags: 'degraded',
-      always: { guard: 'stopping', target: 'retrying' },
-      after: { retry: 'retrying' },
+      always: [
+        { guard: 'stopping', target: 'retrying' },
+        // Nothing is written here anyway, and what retention frees may be what is missing (FAIL-8).
+        { guard: 'mayLend', actions: ['noteLease', 'grantLease'] },
+      ],
+      after: { retry: [{ guard: 'leased', target: 'yielding' }, { target: 'retrying' }] },
+    },
+    yielding: {
+      description: 'Retention deletes one batch, and nothing is written here meanwhile (LOG-52, MET-58).',
+      exit: 'endLease',
+      // A batch under way holds SQLite's lock: the commit waits for its end.
+      always: { guard: 'stopping', target: 'draining' },
+      on: { 'lease.returned': [...afterLease] },
+      after: { leaseBound: [...afterLease] },
     },
     retrying: {
       description: 'Does what the failure left to be done.',

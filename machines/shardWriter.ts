@@ -3,6 +3,7 @@
  *
  *     recovering → idle ⇄ batching → committing → idle
  *                             committing → degraded → committing
+ *                     idle, committing → yielding → batching or idle, while retention deletes
  *     any of them → finalCommit ⇄ drained → closing → closed
  *
  * The machine decides when to commit and what to do after a failure. Rows, segments, lost ranges and
@@ -67,6 +68,10 @@ export interface ShardWriterContext {
   /** Close as soon as everything is committed. */
   readonly closing: boolean;
   readonly lastFailure: CommitFailure | null;
+  /** Retention asks for its turn. */
+  readonly leaseWanted: boolean;
+  /** Retention has it. */
+  readonly leased: boolean;
   readonly commits: number;
   readonly rows: number;
 }
@@ -77,6 +82,10 @@ export type ShardWriterEvent =
   /** A synthetic row waits to be stored. */
   | { type: 'synthetic.queued' }
   | { type: 'limits.changed'; limits: WriterLimits }
+  /** Retention wants to delete a batch (RET-8). */
+  | { type: 'lease.requested' }
+  /** It has, or does not want to any more. */
+  | { type: 'lease.returned' }
   /** All feeding readers have finished: commit what is left (LIFE-204). */
   | { type: 'writer.stop' }
   /** Close the connection (LIFE-207), after the final commit. */
@@ -89,6 +98,9 @@ export type ShardWriterOutput =
 /** First retry after a failed commit, ms; doubles up to the longest. */
 export const FIRST_RETRY_MS = 100;
 export const LONGEST_RETRY_MS = 5000;
+
+/** Retention has its turn no longer than this, ms: it may have died (FAIL-33). A batch takes a few ms. */
+export const LEASE_BOUND_MS = 500;
 
 /** Failed final commits before the rest is given up; the rings or the gap after restart keep the record (LIFE-211). */
 export const FINAL_ATTEMPTS = 3;
@@ -115,6 +127,13 @@ const commitFailed = (['noteFailure', 'announceFailure'] as const).map((type) =>
   type,
   params: ({ event }: { event: { error: unknown } }) => failureOf(event.error),
 }));
+
+/** Where the writer goes on when retention has had its turn. */
+const afterLease = [
+  { guard: 'failing', target: 'committing', actions: 'forgetArrival' },
+  { guard: { type: 'moreWaits', params: { more: false } }, target: 'batching', actions: 'forgetArrival' },
+  { target: 'idle' },
+] as const;
 
 export const shardWriterMachine = setup({
   types: {
@@ -151,8 +170,12 @@ export const shardWriterMachine = setup({
     applyLimits: (_, _params: WriterLimits) => {
       throw new Error('applyLimits: not provided');
     },
+    grantLease: () => {
+      throw new Error('grantLease: not provided');
+    },
     rememberLimits: assign((_, limits: WriterLimits) => ({ limits })),
     noteArrival: assign({ arrived: true }),
+    forgetArrival: assign({ arrived: false }),
     noteStop: assign({ stopping: true }),
     noteCommit: assign(({ context }, report: CommitReport) => ({
       arrived: false,
@@ -171,18 +194,29 @@ export const shardWriterMachine = setup({
     })),
     noteFinalFailure: assign(({ context }) => ({ finalFailures: context.finalFailures + 1 })),
     noteClose: assign({ closing: true }),
+    noteLeaseWanted: assign({ leaseWanted: true }),
+    noteLease: assign({ leaseWanted: false, leased: true }),
+    forgetLease: assign({ leaseWanted: false, leased: false }),
+    endLease: assign({ leased: false }),
   },
   guards: {
     noLinger: ({ context }) => context.lingerMs === 0,
     fillsHalf: ({ context }, params: { rows: number }) => params.rows * 2 >= context.limits.maxBatchSize,
     stopping: ({ context }) => context.stopping,
     moreWaits: ({ context }, params: { more: boolean }) => params.more || context.arrived,
+    leaseWanted: ({ context }) => context.leaseWanted,
+    leased: ({ context }) => context.leased,
+    /** Retention has its turn though more waits: else it would never come under load. */
+    yieldsWithMore: ({ context }, params: { more: boolean }) =>
+      context.leaseWanted && (params.more || context.arrived),
+    failing: ({ context }) => context.failures > 0,
     corrupt: (_, params: { failure: CommitFailure }) => params.failure.corrupt,
     closing: ({ context }) => context.closing,
     triedEnough: ({ context }) => context.finalFailures + 1 >= FINAL_ATTEMPTS,
   },
   delays: {
     linger: ({ context }) => context.lingerMs,
+    leaseBound: LEASE_BOUND_MS,
     retry: ({ context }) =>
       Math.min(FIRST_RETRY_MS * 2 ** Math.max(context.failures - 1, 0), LONGEST_RETRY_MS),
   },
@@ -198,6 +232,8 @@ export const shardWriterMachine = setup({
     finalFailures: 0,
     closing: false,
     lastFailure: null,
+    leaseWanted: false,
+    leased: false,
     commits: 0,
     rows: 0,
   }),
@@ -209,6 +245,8 @@ export const shardWriterMachine = setup({
         { type: 'applyLimits', params: ({ event }) => event.limits },
       ],
     },
+    'lease.requested': { actions: 'noteLeaseWanted' },
+    'lease.returned': { actions: 'forgetLease' },
   },
   states: {
     recovering: {
@@ -238,6 +276,7 @@ export const shardWriterMachine = setup({
     },
     idle: {
       description: 'Nothing to store. No transaction is open while waiting (ING-58).',
+      always: { guard: 'leaseWanted', target: 'yielding', actions: ['noteLease', 'grantLease'] },
       on: {
         'batch.available': 'batching',
         'synthetic.queued': 'batching',
@@ -273,6 +312,11 @@ export const shardWriterMachine = setup({
             actions: committed,
           },
           {
+            guard: { type: 'yieldsWithMore', params: ({ event }) => ({ more: event.output.more }) },
+            target: 'yielding',
+            actions: [...committed, 'noteArrival', 'noteLease', 'grantLease'],
+          },
+          {
             guard: { type: 'moreWaits', params: ({ event }) => ({ more: event.output.more }) },
             target: 'batching',
             actions: committed,
@@ -304,8 +348,22 @@ export const shardWriterMachine = setup({
       description:
         'A commit failed: its ranges are remembered and become gap records first of all (FAIL-3..9).',
       tags: 'degraded',
-      after: { retry: 'committing' },
+      // Nothing is written here anyway, and what retention frees may be what is missing (FAIL-8).
+      always: { guard: 'leaseWanted', actions: ['noteLease', 'grantLease'] },
+      after: { retry: [{ guard: 'leased', target: 'yielding' }, { target: 'committing' }] },
       on: { 'writer.stop': 'finalCommit' },
+    },
+    yielding: {
+      description: 'Retention deletes one batch, and nothing is written here meanwhile (RET-8).',
+      exit: 'endLease',
+      on: {
+        'batch.available': { actions: 'noteArrival' },
+        'synthetic.queued': { actions: 'noteArrival' },
+        'lease.returned': [...afterLease],
+        // A batch under way holds SQLite's lock: the commit waits for its end.
+        'writer.stop': 'finalCommit',
+      },
+      after: { leaseBound: [...afterLease] },
     },
     readOnly: {
       description:

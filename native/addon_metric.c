@@ -173,11 +173,18 @@ static napi_value decode(napi_env env, napi_callback_info call) {
   return result;
 }
 
-/* The step of a batch; NULL after throwing. */
-static struct metric_step *begun(napi_env env, const struct datagrams *batch) {
+/* What a call does with the step of its batch, which is locked; `rest` is the call's other arguments. */
+typedef napi_value step_action(napi_env env, struct metric_step *step, const void *rest);
+
+static napi_value with_step(napi_env env, napi_value batch_argument, step_action *act, const void *rest) {
+  int64_t handle;
+  struct datagrams *batch = enter_batch(env, batch_argument, &handle);
+  if (batch == NULL) return NULL;
   struct metric_step *step = metric_step_of(batch);
-  if (step == NULL) util_throw_errno(env, EINVAL, "no metrics were decoded from the batch");
-  return step;
+  napi_value result = step != NULL ? act(env, step, rest)
+                                   : util_throw_errno(env, EINVAL, "no metrics were decoded from the batch");
+  leave_batch(batch, handle);
+  return result;
 }
 
 /* An unresolved series by its number; false after throwing. */
@@ -199,8 +206,10 @@ static napi_value signed_bigint(napi_env env, uint64_t hash) {
   return result;
 }
 
-static napi_value series_object(napi_env env, const struct metric_step *step, uint32_t index) {
-  struct unresolved_series series = metric_step_series(step, index);
+static napi_value series_object(napi_env env, struct metric_step *step, const void *rest) {
+  int64_t index = *(const int64_t *)rest;
+  if (!series_index(env, step, index)) return NULL;
+  struct unresolved_series series = metric_step_series(step, (uint32_t)index);
   napi_value result = util_object(env);
   util_set(env, result, "name", text(env, series.name, series.name_length));
   util_set(env, result, "labels", text(env, series.labels, series.labels_length));
@@ -214,16 +223,10 @@ static napi_value series_object(napi_env env, const struct metric_step *step, ui
 
 static napi_value unresolved(napi_env env, napi_callback_info call) {
   napi_value argv[2];
-  int64_t handle, index;
+  int64_t index;
   if (!util_args(env, call, 2, argv, NULL)) return NULL;
   if (!util_int(env, argv[1], "index", 0, UINT32_MAX, &index)) return NULL;
-  struct datagrams *batch = enter_batch(env, argv[0], &handle);
-  if (batch == NULL) return NULL;
-  const struct metric_step *step = begun(env, batch);
-  napi_value result = NULL;
-  if (step != NULL && series_index(env, step, index)) result = series_object(env, step, (uint32_t)index);
-  leave_batch(batch, handle);
-  return result;
+  return with_step(env, argv[0], series_object, &index);
 }
 
 static bool read_id(napi_env env, napi_value value, int64_t *id) {
@@ -236,24 +239,29 @@ static bool read_id(napi_env env, napi_value value, int64_t *id) {
   return lossless;
 }
 
-static napi_value resolve(napi_env env, napi_callback_info call) {
-  napi_value argv[4];
-  int64_t handle, index, id, type;
-  if (!util_args(env, call, 4, argv, NULL)) return NULL;
-  if (!util_int(env, argv[1], "index", 0, UINT32_MAX, &index) || !read_id(env, argv[2], &id) ||
-      !util_int(env, argv[3], "type", METRIC_COUNTER, METRIC_HISTOGRAM, &type)) {
-    return NULL;
-  }
-  struct datagrams *batch = enter_batch(env, argv[0], &handle);
-  if (batch == NULL) return NULL;
-  struct metric_step *step = begun(env, batch);
-  bool known = step != NULL && series_index(env, step, index);
-  if (known) metric_step_resolve(step, (uint32_t)index, id, (enum metric_type)type);
-  leave_batch(batch, handle);
-  return known ? util_undefined(env) : NULL;
+struct resolution {
+  int64_t index, id, type;
+};
+
+static napi_value resolve_series(napi_env env, struct metric_step *step, const void *rest) {
+  const struct resolution *found = rest;
+  if (!series_index(env, step, found->index)) return NULL;
+  metric_step_resolve(step, (uint32_t)found->index, found->id, (enum metric_type)found->type);
+  return util_undefined(env);
 }
 
-static napi_value sort_step(napi_env env, struct metric_step *step) {
+static napi_value resolve(napi_env env, napi_callback_info call) {
+  napi_value argv[4];
+  struct resolution found;
+  if (!util_args(env, call, 4, argv, NULL)) return NULL;
+  if (!util_int(env, argv[1], "index", 0, UINT32_MAX, &found.index) || !read_id(env, argv[2], &found.id) ||
+      !util_int(env, argv[3], "type", METRIC_COUNTER, METRIC_HISTOGRAM, &found.type)) {
+    return NULL;
+  }
+  return with_step(env, argv[0], resolve_series, &found);
+}
+
+static napi_value sort_step(napi_env env, struct metric_step *step, const void *rest) {
   int error = metric_step_sort(step);
   if (error == EAGAIN) return util_throw(env, "ERR_UNRESOLVED", "not every series of the step is resolved");
   if (error != 0) return util_throw_errno(env, error, "no memory to sort %zu samples", metric_step_count(step));
@@ -262,29 +270,22 @@ static napi_value sort_step(napi_env env, struct metric_step *step) {
 
 static napi_value sort(napi_env env, napi_callback_info call) {
   napi_value argv[1];
-  int64_t handle;
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
-  struct datagrams *batch = enter_batch(env, argv[0], &handle);
-  if (batch == NULL) return NULL;
-  struct metric_step *step = begun(env, batch);
-  napi_value result = step != NULL ? sort_step(env, step) : NULL;
-  leave_batch(batch, handle);
-  return result;
+  return with_step(env, argv[0], sort_step, NULL);
+}
+
+static napi_value slice_step(napi_env env, struct metric_step *step, const void *rest) {
+  int64_t max = *(const int64_t *)rest;
+  if (!metric_step_sorted(step)) return util_throw(env, "ERR_UNSORTED", "the step is not sorted");
+  return util_new_double(env, (double)metric_step_slice(step, (size_t)max));
 }
 
 static napi_value slice(napi_env env, napi_callback_info call) {
   napi_value argv[2];
-  int64_t handle, max;
+  int64_t max;
   if (!util_args(env, call, 2, argv, NULL)) return NULL;
   if (!util_int(env, argv[1], "maxRecords", 1, UINT32_MAX - 1, &max)) return NULL;
-  struct datagrams *batch = enter_batch(env, argv[0], &handle);
-  if (batch == NULL) return NULL;
-  struct metric_step *step = begun(env, batch);
-  napi_value result = NULL;
-  if (step != NULL && !metric_step_sorted(step)) util_throw(env, "ERR_UNSORTED", "the step is not sorted");
-  else if (step != NULL) result = util_new_double(env, (double)metric_step_slice(step, (size_t)max));
-  leave_batch(batch, handle);
-  return result;
+  return with_step(env, argv[0], slice_step, &max);
 }
 
 static napi_value left(napi_env env, napi_callback_info call) {
@@ -299,20 +300,15 @@ static napi_value left(napi_env env, napi_callback_info call) {
   return result;
 }
 
+static napi_value again_step(napi_env env, struct metric_step *step, const void *rest) {
+  metric_step_again(step);
+  return util_new_double(env, metric_step_unresolved(step));
+}
+
 static napi_value again(napi_env env, napi_callback_info call) {
   napi_value argv[1];
-  int64_t handle;
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
-  struct datagrams *batch = enter_batch(env, argv[0], &handle);
-  if (batch == NULL) return NULL;
-  struct metric_step *step = begun(env, batch);
-  napi_value result = NULL;
-  if (step != NULL) {
-    metric_step_again(step);
-    result = util_new_double(env, metric_step_unresolved(step));
-  }
-  leave_batch(batch, handle);
-  return result;
+  return with_step(env, argv[0], again_step, NULL);
 }
 
 napi_value addon_metric_init(napi_env env, napi_value exports) {

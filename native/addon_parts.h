@@ -10,8 +10,13 @@ napi_value addon_channel_init(napi_env env, napi_value exports);
 napi_value addon_drain_init(napi_env env, napi_value exports);
 napi_value addon_receiver_init(napi_env env, napi_value exports);
 napi_value addon_metric_init(napi_env env, napi_value exports);
+napi_value addon_metric_eval_init(napi_env env, napi_value exports);
 napi_value addon_system_init(napi_env env, napi_value exports);
 napi_value addon_sqlite_init(napi_env env, napi_value exports);
+napi_value addon_copy_init(napi_env env, napi_value exports);
+napi_value addon_ranges_init(napi_env env, napi_value exports);
+napi_value addon_tail_init(napi_env env, napi_value exports);
+napi_value addon_kacs_init(napi_env env, napi_value exports);
 napi_value addon_notify_init(napi_env env, napi_value exports);
 napi_value addon_proc_connector_init(napi_env env, napi_value exports);
 

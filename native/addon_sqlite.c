@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "addon_statement.h"
 #include "addon_util.h"
 #include "cursor.h"
 #include "handle.h"
@@ -40,75 +41,48 @@ static napi_value slot_deadline_call(napi_env env, napi_callback_info info) {
   return util_undefined(env);
 }
 
-/* UTF-8 of a string that may hold NUL; malloc'ed with a NUL behind it. NULL after throwing. */
-static char *read_text(napi_env env, napi_value value, const char *name, size_t *length) {
-  if (napi_get_value_string_utf8(env, value, NULL, 0, length) != napi_ok) {
-    util_throw(env, "ERR_INVALID_ARG", "%s must be a string", name);
-    return NULL;
-  }
-  char *text = malloc(*length + 1);
-  if (text == NULL) {
-    util_throw(env, "ENOMEM", "out of memory");
-    return NULL;
-  }
-  napi_get_value_string_utf8(env, value, text, *length + 1, length);
-  return text;
+/* The slot and milliseconds of a call. False after throwing. */
+static bool slot_and_ms(napi_env env, napi_callback_info info, int64_t least, int64_t *slot, int64_t *ms) {
+  napi_value arguments[2];
+  return util_args(env, info, 2, arguments, NULL) && util_int(env, arguments[0], "slot", 1, SLOT_MAX, slot) &&
+         util_int(env, arguments[1], "ms", least, MAX_DEADLINE_MS, ms);
 }
 
-/* Binds one SqlValue. False after throwing. */
-static bool bind(napi_env env, sqlite3_stmt *statement, int position, napi_value value) {
-  napi_valuetype type;
-  napi_typeof(env, value, &type);
-  int rc;
-  if (type == napi_null) {
-    rc = sqlite3_bind_null(statement, position);
-  } else if (type == napi_bigint) {
-    int64_t integer;
-    bool lossless;
-    napi_get_value_bigint_int64(env, value, &integer, &lossless);
-    if (!lossless) {
-      util_throw(env, "ERR_OUT_OF_RANGE", "parameter %d does not fit an SQLite integer", position);
-      return false;
-    }
-    rc = sqlite3_bind_int64(statement, position, integer);
-  } else if (type == napi_number) {
-    double number;
-    napi_get_value_double(env, value, &number);
-    rc = sqlite3_bind_double(statement, position, number);
-  } else if (type == napi_string) {
-    size_t length;
-    char *text = read_text(env, value, "parameter", &length);
-    if (text == NULL) return false;
-    rc = sqlite3_bind_text64(statement, position, text, length, free, SQLITE_UTF8);
-  } else {
-    const uint8_t *bytes;
-    size_t length;
-    if (!util_bytes(env, value, "parameter", &bytes, &length)) return false;
-    rc = sqlite3_bind_blob64(statement, position, length == 0 ? (const void *)"" : bytes, length, SQLITE_TRANSIENT);
-  }
-  if (rc == SQLITE_OK) return true;
-  util_throw(env, sqlite_code_name(rc), "parameter %d: %s", position, sqlite3_errstr(rc));
-  return false;
+static napi_value slot_yieldable_begin_call(napi_env env, napi_callback_info info) {
+  int64_t slot;
+  int64_t ms;
+  if (!slot_and_ms(env, info, 1, &slot, &ms)) return NULL;
+  int error = slot_yieldable_begin(slot, (uint64_t)ms);
+  if (error != 0) return util_throw_errno(env, error, "starting the deadline timer");
+  return util_undefined(env);
+}
+
+static napi_value slot_yieldable_end_call(napi_env env, napi_callback_info info) {
+  napi_value argument;
+  int64_t slot;
+  if (!util_args(env, info, 1, &argument, NULL)) return NULL;
+  if (!util_int(env, argument, "slot", 1, SLOT_MAX, &slot)) return NULL;
+  napi_value result = NULL;
+  napi_get_boolean(env, slot_yieldable_end(slot), &result);
+  return result;
+}
+
+static napi_value slot_yield_call(napi_env env, napi_callback_info info) {
+  int64_t slot;
+  int64_t ms;
+  if (!slot_and_ms(env, info, 0, &slot, &ms)) return NULL;
+  napi_value result = NULL;
+  napi_get_boolean(env, slot_yield(slot, (uint64_t)ms), &result);
+  return result;
 }
 
 /* Prepares one CursorPart and binds its parameters. False after throwing. */
 static bool add_part(napi_env env, struct cursor *cursor, napi_value part) {
   napi_value value;
-  napi_value params;
-  int64_t slot;
-  uint32_t count;
-  if (!util_get(env, part, "slot", &value) || !util_int(env, value, "slot", 1, SLOT_MAX, &slot)) return false;
-  if (!util_get(env, part, "params", &params) || !util_array(env, params, "params", &count)) return false;
-  if (!util_get(env, part, "sql", &value)) return false;
-  bool own;
-  sqlite3 *db = slot_connection(slot, &own);
-  if (db == NULL || !own) {
-    const char *problem = db == NULL ? "names no open connection" : "belongs to a connection of another thread";
-    util_throw(env, "ERR_HANDLE", "slot %lld %s", (long long)slot, problem);
-    return false;
-  }
+  sqlite3 *db = addon_connection(env, part);
+  if (db == NULL || !util_get(env, part, "sql", &value)) return false;
   size_t length;
-  char *sql = read_text(env, value, "sql", &length);
+  char *sql = addon_text(env, value, "sql", &length);
   if (sql == NULL) return false;
   sqlite3_stmt *statement;
   int rc = cursor_add(cursor, db, sql, length, &statement);
@@ -117,16 +91,7 @@ static bool add_part(napi_env env, struct cursor *cursor, napi_value part) {
     util_throw(env, sqlite_code_name(rc), "%s", cursor_message(cursor));
     return false;
   }
-  if (sqlite3_bind_parameter_count(statement) != (int)count) {
-    util_throw(env, "SQLITE_RANGE", "the statement takes %d parameters, %u are given",
-               sqlite3_bind_parameter_count(statement), count);
-    return false;
-  }
-  for (uint32_t i = 0; i < count; i++) {
-    if (napi_get_element(env, params, i, &value) != napi_ok) return false;
-    if (!bind(env, statement, (int)i + 1, value)) return false;
-  }
-  return true;
+  return addon_bind_params(env, statement, part);
 }
 
 static bool read_sort(napi_env env, napi_value options, struct cursor_options *out) {
@@ -165,7 +130,7 @@ struct field_reader {
 /* Keeps a string; `name->bytes` becomes its offset. False after throwing. */
 static bool keep_text(napi_env env, struct field_reader *reader, napi_value value, struct msgpack_name *name) {
   size_t length;
-  char *text = read_text(env, value, "a field name or path segment", &length);
+  char *text = addon_text(env, value, "a field name or path segment", &length);
   if (text == NULL) return false;
   *name = (struct msgpack_name){(const uint8_t *)(uintptr_t)reader->text.length, length};
   msgpack_write_raw(&reader->text, text, length);
@@ -376,6 +341,9 @@ static napi_value cursor_close_call(napi_env env, napi_callback_info info) {
 napi_value addon_sqlite_init(napi_env env, napi_value exports) {
   util_export(env, exports, "slotInterrupt", slot_interrupt_call);
   util_export(env, exports, "slotDeadline", slot_deadline_call);
+  util_export(env, exports, "slotYieldableBegin", slot_yieldable_begin_call);
+  util_export(env, exports, "slotYieldableEnd", slot_yieldable_end_call);
+  util_export(env, exports, "slotYield", slot_yield_call);
   util_export(env, exports, "cursorOpen", cursor_open_call);
   util_export(env, exports, "cursorFetch", cursor_fetch_call);
   util_export(env, exports, "cursorClose", cursor_close_call);

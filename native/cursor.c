@@ -8,6 +8,8 @@ SQLITE_EXTENSION_INIT3
 #include <stdlib.h>
 
 #include "number.h"
+#include "result_frame.h"
+#include "row_value.h"
 
 /* SQLite's order of value classes (QL-71). */
 enum key_class { KEY_NULL, KEY_NUMBER, KEY_TEXT, KEY_BLOB };
@@ -51,10 +53,6 @@ struct cursor {
   struct record_builder builder;
   struct msgpack_writer writer;
 };
-
-/* {"status": "ok", "records": [ behind four bytes of frame length; the array's length is patched in. */
-static const char frame_head[] = "\0\0\0\0\x82\xa6status\xa2ok\xa7records\xdd\0\0\0\0";
-#define FRAME_HEAD_BYTES (sizeof frame_head - 1)
 
 /* A much larger buffer than usual is not kept for the next frame. */
 #define KEPT_CAPACITY (4u << 20)
@@ -245,27 +243,6 @@ static int start(struct cursor *cursor) {
   return SQLITE_OK;
 }
 
-static void load_value(struct record_value *value, sqlite3_stmt *statement, int column) {
-  size_t length;
-  switch (sqlite3_column_type(statement, column)) {
-    case SQLITE_INTEGER:
-      value->kind = RECORD_INTEGER;
-      value->integer = sqlite3_column_int64(statement, column);
-      break;
-    case SQLITE_FLOAT:
-      value->kind = RECORD_REAL;
-      value->real = sqlite3_column_double(statement, column);
-      break;
-    case SQLITE_TEXT:
-    case SQLITE_BLOB:
-      value->kind = sqlite3_column_type(statement, column) == SQLITE_TEXT ? RECORD_TEXT : RECORD_BLOB;
-      value->bytes = column_bytes(statement, column, &length);
-      value->length = (uint32_t)length;
-      break;
-    default: value->kind = RECORD_NULL; break;
-  }
-}
-
 static void write_record(struct cursor *cursor, sqlite3_stmt *statement) {
   struct record_value columns[RECORD_COLUMNS];
   int first = (int)cursor->options.keys;
@@ -276,7 +253,7 @@ static void write_record(struct cursor *cursor, sqlite3_stmt *statement) {
     return;
   }
   for (int i = 0; i < RECORD_COLUMNS; i++) {
-    if (cursor->wanted >> i & 1) load_value(&columns[i], statement, first + i);
+    if (cursor->wanted >> i & 1) row_value(statement, first + i, &columns[i]);
   }
   const uint8_t *payload = NULL;
   size_t length = 0;
@@ -315,7 +292,7 @@ int cursor_fetch(struct cursor *cursor, uint32_t max_records, size_t max_bytes, 
   struct msgpack_writer *writer = &cursor->writer;
   if (writer->capacity > KEPT_CAPACITY) msgpack_writer_free(writer);
   writer->length = 0;
-  msgpack_write_raw(writer, frame_head, FRAME_HEAD_BYTES);
+  size_t frame = result_frame_begin(writer);
   int rc = cursor->started ? SQLITE_OK : start(cursor);
   uint32_t records = 0;
   /* At least one record, whatever its size, or a caller would make no headway. */
@@ -326,11 +303,7 @@ int cursor_fetch(struct cursor *cursor, uint32_t max_records, size_t max_bytes, 
   }
   if (rc != SQLITE_OK) return rc;
   if (writer->failed) return fail(cursor, SQLITE_NOMEM, "out of memory");
-  if (writer->length - 4 > UINT32_MAX) return fail(cursor, SQLITE_TOOBIG, "a record exceeds 4 GiB");
-  uint32_t body = (uint32_t)(writer->length - 4);
-  uint32_t array = __builtin_bswap32(records);
-  memcpy(writer->bytes, &body, 4);
-  memcpy(writer->bytes + FRAME_HEAD_BYTES - 4, &array, 4);
+  if (!result_frame_end(writer, frame, records)) return fail(cursor, SQLITE_TOOBIG, "a record exceeds 4 GiB");
   *chunk = (struct cursor_chunk){records, cursor->heap_count == 0, writer->bytes, writer->length};
   return SQLITE_OK;
 }

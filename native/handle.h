@@ -15,9 +15,13 @@ enum handle_kind {
   HANDLE_SEGMENT,
   HANDLE_DRAIN,
   HANDLE_CURSOR,
+  HANDLE_COPY,
   HANDLE_RECEIVER,
   HANDLE_DATAGRAMS,
   HANDLE_SERIES_CACHE,
+  HANDLE_RANGES,
+  HANDLE_TAIL,
+  HANDLE_METRIC_EVAL,
 };
 
 /* Called once, on whichever thread drops the last reference. May be NULL. */

@@ -27,6 +27,9 @@ struct slot {
   pthread_t owner;
   /* CLOCK_MONOTONIC ns of the next interrupt; 0 = none. */
   uint64_t due;
+  /* The work under way may be given up, and has been asked to. */
+  bool yieldable;
+  bool yielded;
 };
 
 /*
@@ -117,6 +120,7 @@ static uint64_t fire(uint64_t now) {
     if (slot->due <= now) {
       sqlite3_interrupt(slot->db);
       slot->due = now + REPEAT_NS;
+      slot->yielded = slot->yieldable;
     }
     if (next == 0 || slot->due < next) next = slot->due;
   }
@@ -177,6 +181,49 @@ int slot_deadline(int64_t number, uint64_t ms) {
   }
   pthread_mutex_unlock(&lock);
   return error;
+}
+
+int slot_yieldable_begin(int64_t number, uint64_t bound_ms) {
+  int error = slot_deadline(number, bound_ms);
+  if (error != 0) return error;
+  pthread_mutex_lock(&lock);
+  struct slot *slot = find(number);
+  if (slot != NULL) {
+    slot->yieldable = true;
+    slot->yielded = false;
+  }
+  pthread_mutex_unlock(&lock);
+  return 0;
+}
+
+bool slot_yieldable_end(int64_t number) {
+  pthread_mutex_lock(&lock);
+  struct slot *slot = find(number);
+  bool yielded = slot != NULL && slot->yielded;
+  if (slot != NULL) {
+    slot->yieldable = slot->yielded = false;
+    slot->due = 0;
+  }
+  pthread_mutex_unlock(&lock);
+  return yielded;
+}
+
+bool slot_yield(int64_t number, uint64_t ms) {
+  pthread_mutex_lock(&lock);
+  struct slot *slot = find(number);
+  bool found = slot != NULL && slot->yieldable;
+  if (found) {
+    uint64_t due = monotonic_ns() + ms * UINT64_C(1000000);
+    if (slot->due == 0 || due < slot->due) slot->due = due;
+    /* At once, and not when the timer thread has woken; it repeats what fell between two statements. */
+    if (ms == 0) {
+      slot->yielded = true;
+      sqlite3_interrupt(slot->db);
+    }
+    pthread_cond_signal(&timer_changed);
+  }
+  pthread_mutex_unlock(&lock);
+  return found;
 }
 
 /* eventd_slot(): the number of the connection it is called on. */

@@ -32,6 +32,19 @@ bool slot_interrupt(int64_t slot);
  */
 int slot_deadline(int64_t slot, uint64_t ms);
 
+/*
+ * A piece of work on the connection that may be given up for more urgent work: an index build. Others can
+ * end it only between begin and end, so no late interrupt ever meets a commit. The owner's thread calls
+ * both. `bound_ms`: it is interrupted then at the latest. Returns as slot_deadline does.
+ */
+int slot_yieldable_begin(int64_t slot, uint64_t bound_ms);
+
+/* The end of it; whether it was asked to yield, by others or by its bound. */
+bool slot_yieldable_end(int64_t slot);
+
+/* Interrupts the yieldable work after `ms`, if not before; false when there is none. From any thread. */
+bool slot_yield(int64_t slot, uint64_t ms);
+
 /* The open connection, or NULL; `*own` tells whether the calling thread loaded the extension into it. */
 sqlite3 *slot_connection(int64_t slot, bool *own);
 

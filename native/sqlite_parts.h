@@ -19,6 +19,10 @@ int sqlite_payload_register(sqlite3 *db);
 int sqlite_text_register(sqlite3 *db);
 /* record_map, sample_record, label_value, wire_bool, wire_guid. */
 int sqlite_record_register(sqlite3 *db);
+/* in_ranges, ranges_start, ranges_end. */
+int sqlite_ranges_register(sqlite3 *db);
+/* value_key, msgpack_key and the other functions of aggregation. */
+int sqlite_group_register(sqlite3 *db);
 /* eventd_slot, and with it the connection's slot. */
 int sqlite_slot_register(sqlite3 *db);
 /* eventd_keep_wal. */

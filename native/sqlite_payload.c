@@ -25,8 +25,10 @@ SQLITE_EXTENSION_INIT3
 
 #include "msgpack.h"
 #include "number.h"
+#include "payload_number.h"
 #include "record.h"
 #include "sqlite_parts.h"
+#include "sqlite_payload.h"
 
 /* Cuts '$.a.b' into names, in one allocation with a copy of the text. NULL: no memory. */
 static struct msgpack_path *parse_path(const uint8_t *text, size_t length) {
@@ -49,8 +51,7 @@ static struct msgpack_path *parse_path(const uint8_t *text, size_t length) {
   return path;
 }
 
-/* Looks argument 1 up in argument 0. False: nothing there. A constant path is parsed once per statement. */
-static bool find(sqlite3_context *context, sqlite3_value **argv, struct msgpack_item *item) {
+bool payload_find(sqlite3_context *context, sqlite3_value **argv, struct msgpack_item *item) {
   struct msgpack_path *path = sqlite3_get_auxdata(context, 1);
   struct msgpack_path *parsed = NULL;
   if (sqlite3_value_type(argv[0]) != SQLITE_BLOB) return false;
@@ -76,7 +77,7 @@ static bool find(sqlite3_context *context, sqlite3_value **argv, struct msgpack_
 static void extract(sqlite3_context *context, int argc, sqlite3_value **argv) {
   (void)argc;
   struct msgpack_item item;
-  if (!find(context, argv, &item)) return;
+  if (!payload_find(context, argv, &item)) return;
   switch (item.kind) {
     case MSGPACK_BOOL: sqlite3_result_int(context, item.boolean); break;
     case MSGPACK_UINT:
@@ -105,19 +106,8 @@ static void kind(sqlite3_context *context, int argc, sqlite3_value **argv) {
       [MSGPACK_EXT] = 5,     [MSGPACK_ARRAY] = 5,   [MSGPACK_MAP] = 5,
   };
   struct msgpack_item item;
-  bool present = find(context, argv, &item) && !isnan(item.real);
+  bool present = payload_find(context, argv, &item) && !isnan(item.real);
   sqlite3_result_int(context, present ? kinds[item.kind] : 0);
-}
-
-static bool payload_number(const struct msgpack_item *item, struct number *number) {
-  switch (item->kind) {
-    case MSGPACK_BOOL: *number = number_of_int(item->boolean); return true;
-    case MSGPACK_UINT: *number = (struct number){.kind = NUMBER_UINT, .uint = item->uint}; return true;
-    case MSGPACK_SINT: *number = number_of_int(item->sint); return true;
-    case MSGPACK_FLOAT32:
-    case MSGPACK_FLOAT64: *number = (struct number){.kind = NUMBER_REAL, .real = item->real}; return !isnan(item->real);
-    default: return false;
-  }
 }
 
 static bool literal_number(sqlite3_value *value, struct number *number) {
@@ -139,7 +129,7 @@ static void order(sqlite3_context *context, int argc, sqlite3_value **argv) {
   struct msgpack_item item;
   struct number stored;
   struct number literal;
-  if (!find(context, argv, &item) || !payload_number(&item, &stored) || !literal_number(argv[2], &literal)) return;
+  if (!payload_find(context, argv, &item) || !payload_number(&item, &stored) || !literal_number(argv[2], &literal)) return;
   sqlite3_result_int(context, number_compare(&stored, &literal));
 }
 
@@ -147,7 +137,7 @@ static void guid(sqlite3_context *context, int argc, sqlite3_value **argv) {
   (void)argc;
   struct msgpack_item item;
   uint8_t bytes[16];
-  if (!find(context, argv, &item) || item.kind != MSGPACK_STR) return;
+  if (!payload_find(context, argv, &item) || item.kind != MSGPACK_STR) return;
   if (guid_parse(bytes, item.data, item.length)) sqlite3_result_blob(context, bytes, sizeof bytes, SQLITE_TRANSIENT);
 }
 

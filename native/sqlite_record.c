@@ -3,9 +3,11 @@
  * are (QL-99, QL-120..122):
  *
  *   record_map(key, value, ...)   a msgpack map; an SQL value becomes what it is, NULL becomes nil
- *   sample_record(timestamp, name, labels, value, histogram)
+ *   sample_record(timestamp, name, labels, value, histogram [, type, fields])
  *                                 a flat map with the labels of a canonical label string as keys;
- *                                 a histogram (msgpack) stands for the value (QL-102)
+ *                                 a histogram (msgpack) stands for the value (QL-102). With fields,
+ *                                 their names joined by commas, these alone; labels that are missing
+ *                                 are left out (QL-121, QL-122)
  *   label_value(labels, key)      one label of a canonical label string, or NULL (QL-43)
  *   wire_bool(n), wire_guid(b)    mark a value for record_map: a boolean, the text of a GUID
  */
@@ -20,13 +22,7 @@ SQLITE_EXTENSION_INIT3
 #include "msgpack.h"
 #include "record.h"
 #include "sqlite_parts.h"
-
-#ifndef SQLITE_RESULT_SUBTYPE
-#define SQLITE_RESULT_SUBTYPE 0
-#endif
-
-/* Subtype of a number that stands for a boolean. */
-#define SUBTYPE_BOOL 'B'
+#include "sqlite_wire.h"
 
 /* The fields of QL-99 that hide labels of the same name (QL-100). */
 static const char *const sample_fields[] = {"timestamp", "name", "type", "value"};
@@ -60,7 +56,12 @@ static void write_value(struct msgpack_writer *writer, sqlite3_value *value) {
     case SQLITE_TEXT: write_text(writer, value); break;
     case SQLITE_BLOB: {
       const uint8_t *bytes = sqlite3_value_blob(value);
-      msgpack_write_bin(writer, bytes, (uint32_t)sqlite3_value_bytes(value));
+      uint32_t length = (uint32_t)sqlite3_value_bytes(value);
+      if (sqlite3_value_subtype(value) == SUBTYPE_MSGPACK) {
+        msgpack_write_raw(writer, bytes, length);
+      } else {
+        msgpack_write_bin(writer, bytes, length);
+      }
       break;
     }
     default: msgpack_write_nil(writer); break;
@@ -94,47 +95,114 @@ static bool next_label(const uint8_t **at, const uint8_t *end, struct msgpack_na
   return true;
 }
 
-static bool is_hidden(const struct msgpack_name *key) {
+/* Position in sample_fields, or -1. */
+static int sample_field(const struct msgpack_name *name) {
   for (size_t i = 0; i < sizeof sample_fields / sizeof *sample_fields; i++) {
-    if (strlen(sample_fields[i]) == key->length && memcmp(sample_fields[i], key->bytes, key->length) == 0) return true;
+    const char *field = sample_fields[i];
+    if (strlen(field) == name->length && memcmp(field, name->bytes, name->length) == 0) return (int)i;
   }
-  return false;
+  return -1;
+}
+
+static bool is_hidden(const struct msgpack_name *key) {
+  return sample_field(key) >= 0;
 }
 
 static void write_name(struct msgpack_writer *writer, const char *name) {
   msgpack_write_str(writer, name, (uint32_t)strlen(name));
 }
 
-static void sample_record(sqlite3_context *context, int argc, sqlite3_value **argv) {
-  (void)argc;
-  const uint8_t *labels = sqlite3_value_text(argv[2]);
-  const uint8_t *end = labels == NULL ? NULL : labels + sqlite3_value_bytes(argv[2]);
+/* The arguments of sample_record. */
+enum { SAMPLE_TIMESTAMP, SAMPLE_NAME, SAMPLE_LABELS, SAMPLE_VALUE, SAMPLE_HISTOGRAM, SAMPLE_TYPE, SAMPLE_FIELDS };
+
+static void write_sample_value(struct msgpack_writer *writer, sqlite3_value **argv) {
+  const uint8_t *histogram = sqlite3_value_blob(argv[SAMPLE_HISTOGRAM]);
+  size_t length = (size_t)sqlite3_value_bytes(argv[SAMPLE_HISTOGRAM]);
+  bool utf8 = true;
+  /* What lies in the store need not be what was written there. */
+  if (histogram != NULL && msgpack_scan(histogram, histogram + length, &utf8) == histogram + length && utf8) {
+    msgpack_write_raw(writer, histogram, length);
+  } else {
+    write_value(writer, argv[SAMPLE_VALUE]);
+  }
+}
+
+static void write_whole_sample(struct msgpack_writer *writer, sqlite3_value **argv, const uint8_t *labels,
+                               const uint8_t *end) {
   struct msgpack_name key;
   struct msgpack_name value;
   uint32_t shown = 3;
   const uint8_t *at = labels;
   while (next_label(&at, end, &key, &value)) shown += !is_hidden(&key);
-  struct msgpack_writer writer = {0};
-  msgpack_write_map(&writer, shown);
-  write_name(&writer, "timestamp");
-  write_value(&writer, argv[0]);
-  write_name(&writer, "name");
-  write_value(&writer, argv[1]);
+  msgpack_write_map(writer, shown);
+  write_name(writer, "timestamp");
+  write_value(writer, argv[SAMPLE_TIMESTAMP]);
+  write_name(writer, "name");
+  write_value(writer, argv[SAMPLE_NAME]);
   at = labels;
   while (next_label(&at, end, &key, &value)) {
     if (is_hidden(&key)) continue;
-    msgpack_write_text(&writer, key.bytes, (uint32_t)key.length);
-    msgpack_write_text(&writer, value.bytes, (uint32_t)value.length);
+    msgpack_write_text(writer, key.bytes, (uint32_t)key.length);
+    msgpack_write_text(writer, value.bytes, (uint32_t)value.length);
   }
-  write_name(&writer, "value");
-  const uint8_t *histogram = sqlite3_value_blob(argv[4]);
-  size_t length = (size_t)sqlite3_value_bytes(argv[4]);
-  bool utf8 = true;
-  /* What lies in the store need not be what was written there. */
-  if (histogram != NULL && msgpack_scan(histogram, histogram + length, &utf8) == histogram + length && utf8) {
-    msgpack_write_raw(&writer, histogram, length);
+  write_name(writer, "value");
+  write_sample_value(writer, argv);
+}
+
+static bool find_label(const uint8_t *labels, const uint8_t *end, const struct msgpack_name *name,
+                       struct msgpack_name *value) {
+  struct msgpack_name key;
+  while (next_label(&labels, end, &key, value)) {
+    if (key.length == name->length && memcmp(key.bytes, name->bytes, key.length) == 0) return true;
+  }
+  return false;
+}
+
+/* The next name of a list joined by commas; false at its end. */
+static bool next_field(const uint8_t **at, const uint8_t *end, struct msgpack_name *name) {
+  if (*at == NULL || *at >= end) return false;
+  const uint8_t *comma = memchr(*at, ',', (size_t)(end - *at));
+  const uint8_t *stop = comma == NULL ? end : comma;
+  *name = (struct msgpack_name){*at, (size_t)(stop - *at)};
+  *at = comma == NULL ? end : comma + 1;
+  return true;
+}
+
+static void write_sample_fields(struct msgpack_writer *writer, sqlite3_value **argv, const uint8_t *labels,
+                                const uint8_t *end) {
+  /* The built-in fields in the order of sample_fields. */
+  static const int arguments[] = {SAMPLE_TIMESTAMP, SAMPLE_NAME, SAMPLE_TYPE, SAMPLE_VALUE};
+  const uint8_t *fields = sqlite3_value_text(argv[SAMPLE_FIELDS]);
+  const uint8_t *fields_end = fields == NULL ? NULL : fields + sqlite3_value_bytes(argv[SAMPLE_FIELDS]);
+  struct msgpack_name name;
+  struct msgpack_name value;
+  uint32_t shown = 0;
+  const uint8_t *at = fields;
+  while (next_field(&at, fields_end, &name)) shown += is_hidden(&name) || find_label(labels, end, &name, &value);
+  msgpack_write_map(writer, shown);
+  at = fields;
+  while (next_field(&at, fields_end, &name)) {
+    int field = sample_field(&name);
+    if (field < 0 && !find_label(labels, end, &name, &value)) continue;
+    msgpack_write_text(writer, name.bytes, (uint32_t)name.length);
+    if (field < 0) {
+      msgpack_write_text(writer, value.bytes, (uint32_t)value.length);
+    } else if (arguments[field] == SAMPLE_VALUE) {
+      write_sample_value(writer, argv);
+    } else {
+      write_value(writer, argv[arguments[field]]);
+    }
+  }
+}
+
+static void sample_record(sqlite3_context *context, int argc, sqlite3_value **argv) {
+  const uint8_t *labels = sqlite3_value_text(argv[SAMPLE_LABELS]);
+  const uint8_t *end = labels == NULL ? NULL : labels + sqlite3_value_bytes(argv[SAMPLE_LABELS]);
+  struct msgpack_writer writer = {0};
+  if (argc > SAMPLE_TYPE) {
+    write_sample_fields(&writer, argv, labels, end);
   } else {
-    write_value(&writer, argv[3]);
+    write_whole_sample(&writer, argv, labels, end);
   }
   result_record(context, &writer);
 }
@@ -146,13 +214,9 @@ static void label_value(sqlite3_context *context, int argc, sqlite3_value **argv
   if (at == NULL || name == NULL) return;
   const uint8_t *end = at + sqlite3_value_bytes(argv[0]);
   size_t length = (size_t)sqlite3_value_bytes(argv[1]);
-  struct msgpack_name key;
   struct msgpack_name value;
-  while (next_label(&at, end, &key, &value)) {
-    if (key.length != length || memcmp(key.bytes, name, length) != 0) continue;
-    sqlite3_result_text(context, (const char *)value.bytes, (int)value.length, SQLITE_TRANSIENT);
-    return;
-  }
+  if (!find_label(at, end, &(struct msgpack_name){name, length}, &value)) return;
+  sqlite3_result_text(context, (const char *)value.bytes, (int)value.length, SQLITE_TRANSIENT);
 }
 
 static void wire_bool(sqlite3_context *context, int argc, sqlite3_value **argv) {
@@ -180,9 +244,9 @@ int sqlite_record_register(sqlite3 *db) {
     int flags;
     void (*function)(sqlite3_context *, int, sqlite3_value **);
   } functions[] = {
-      {"record_map", -1, SQLITE_SUBTYPE, record_map},   {"sample_record", 5, 0, sample_record},
-      {"label_value", 2, 0, label_value},               {"wire_bool", 1, SQLITE_RESULT_SUBTYPE, wire_bool},
-      {"wire_guid", 1, 0, wire_guid},
+      {"record_map", -1, SQLITE_SUBTYPE, record_map},     {"sample_record", 5, 0, sample_record},
+      {"sample_record", 7, 0, sample_record},             {"label_value", 2, 0, label_value},
+      {"wire_bool", 1, SQLITE_RESULT_SUBTYPE, wire_bool}, {"wire_guid", 1, 0, wire_guid},
   };
   int rc = SQLITE_OK;
   for (size_t i = 0; i < sizeof functions / sizeof *functions && rc == SQLITE_OK; i++) {

@@ -14,6 +14,7 @@ const MACHINES = [
     'recordWriterMachine',
     'One per store of logs and of metrics, each in a thread of its own.',
   ],
+  ['retentionSweeper', 'retentionSweeperMachine', 'One per process, in a thread of its own.'],
   ['querySession', 'querySessionMachine', 'One per connection to the query socket, on the main thread.'],
 ];
 

@@ -68,7 +68,7 @@ const page = [
   '## In force',
   table(SETTING_NAMES.filter((name) => used.has(name))),
   '## Checked, without effect yet',
-  'These belong to parts that are not there yet (retention, adaptive indexes, rollups, STREAM).',
+  'These belong to parts that are not there yet (adaptive indexes, rollups, STREAM).',
   table(SETTING_NAMES.filter((name) => !used.has(name))),
 ].join('\n\n');
 

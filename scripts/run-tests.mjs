@@ -1,22 +1,40 @@
 // Runs the compiled tests with node:test, or those whose path holds one of the arguments.
-import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { run } from 'node:test';
+import { FileReport, summary } from './test-reporter.mjs';
+
+/** Integration tests start processes of their own. */
+const FILES_AT_A_TIME = 2;
 
 const root = new URL('..', import.meta.url).pathname;
+process.chdir(root);
 const wanted = process.argv.slice(2);
 const files = readdirSync(join(root, 'dist/test'), { recursive: true })
   .filter((name) => name.endsWith('.test.js'))
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
   .sort()
-  .map((name) => join('dist/test', name));
+  .map((name) => join(root, 'dist/test', name));
 if (files.length === 0) {
   console.error('no test file matches; run npm run build first?');
   process.exit(2);
 }
-// Two at a time: integration tests start processes of their own.
-const run = spawnSync(process.execPath, ['--test', '--test-concurrency=2', ...files], {
-  cwd: root,
-  stdio: 'inherit',
-});
-process.exit(run.status ?? 1);
+
+// Until everything has passed: whoever interrupts a run gets no 0.
+process.exitCode = 1;
+const startedAt = performance.now();
+const reports = files.map((file) => new FileReport(file));
+const waiting = [...reports];
+
+/** One run for each file: several files in one would be reported in their order, not as they end. */
+async function runWaiting() {
+  for (let report = waiting.shift(); report !== undefined; report = waiting.shift()) {
+    for await (const { type, data } of run({ files: [report.file], concurrency: 1 }))
+      process.stdout.write(report.take(type, data));
+    process.stdout.write(report.close());
+  }
+}
+
+await Promise.all(Array.from({ length: FILES_AT_A_TIME }, runWaiting));
+process.stdout.write(summary(reports, startedAt));
+if (reports.every(({ failures }) => failures.length === 0)) process.exitCode = 0;

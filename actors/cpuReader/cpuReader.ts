@@ -18,6 +18,7 @@ import {
   type DrainCommand,
   type PressureLevel,
 } from '../../machines/cpuReader.js';
+import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import {
   type ChannelHandle,
   type DrainEvent,
@@ -30,6 +31,7 @@ import { type CpuResume, NOTHING_SEEN } from '../../src/stores/resume.js';
 import type { FromReaders, ReaderDump, ReaderToWriter } from '../messages.js';
 import { type Observable, Subject } from '../rx.js';
 import { stateText } from '../stateText.js';
+import { BuildWatch } from './buildWatch.js';
 
 /** Ring fill in percent at which index builds have to yield (IDX-15). */
 export const ELEVATED_PERCENT = 25;
@@ -44,6 +46,8 @@ export interface CpuReaderOptions {
     readonly shard: number;
     readonly channel: ChannelHandle;
     send(message: ReaderToWriter): void;
+    /** Of the shard's `BuildSignal`; null or absent where indexes are not managed. */
+    readonly building?: SharedArrayBuffer | null;
   }[];
   readonly emergencyPercent: number;
   /** Attaches to the CPU's current ring again. */
@@ -67,6 +71,11 @@ const LEVELS: readonly PressureLevel[] = ['normal', 'elevated', 'emergency'];
 export function startCpuReader(options: CpuReaderOptions): CpuReader {
   const { cpu, shards } = options;
   const reports$ = new Subject<FromReaders>();
+  const builds = shards.map(({ channel, building }) =>
+    building === undefined || building === null
+      ? null
+      : new BuildWatch(channel, new BuildSignal(building)),
+  );
   let drain: DrainHandle | null = null;
   let ring = options.ring;
   let resume = NOTHING_SEEN;
@@ -112,9 +121,13 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
       }),
     },
     actions: {
-      forwardAvailable: (_, { index, rows }) => shards[index]?.send({ type: 'batch.available', rows }),
+      forwardAvailable: (_, { index, rows }) => {
+        shards[index]?.send({ type: 'batch.available', rows });
+        builds[index]?.arrived();
+      },
       forwardPressure: (_, { level, fill }) => {
         for (const { send } of shards) send({ type: 'pressure', cpu, level, fill });
+        if (level !== 'normal') for (const build of builds) build?.pressed();
       },
       reportLoss: (_, { type, ...detail }) => reports$.next({ type: 'loss', cpu, what: type, detail }),
       reportAttachFailure: (_, detail) =>
@@ -131,6 +144,7 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
   });
   actor.subscribe({
     complete: () => {
+      for (const build of builds) build?.close();
       reports$.next({ type: 'finished', cpu, output: actor.getSnapshot().output as CpuReaderOutput });
       reports$.complete();
     },

@@ -18,6 +18,7 @@ export interface CpuReadersThreadData {
     readonly shard: number;
     readonly channel: ChannelHandle;
     readonly port: MessagePort;
+    readonly building?: SharedArrayBuffer | null;
   }[];
   readonly cpus: readonly {
     readonly cpu: number;
@@ -31,9 +32,9 @@ if (parentPort === null) throw new Error('cpuReader/worker.js runs as a worker t
 const data = workerData as CpuReadersThreadData;
 const daemon = linkPort<ToReaders, FromReaders>(parentPort);
 const writers = new Map(
-  data.shards.map(({ shard, channel, port }) => {
+  data.shards.map(({ shard, channel, port, building }) => {
     const link = linkPort<never, ReaderToWriter>(port);
-    return [shard, { shard, channel, send: link.send, close: link.close }];
+    return [shard, { shard, channel, send: link.send, close: link.close, building: building ?? null }];
   }),
 );
 const feed = new InspectionFeed('readers', (message) => daemon.send({ type: 'inspection', message }));

@@ -1,18 +1,27 @@
 /** `eventd --check`: what a start would do, without doing it. */
 
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { parseSecurityDescriptor } from '../../src/access/securityDescriptor.js';
 import { readBootId } from '../../src/host/bootId.js';
 import { checkKmesSource, ringFileName } from '../../src/host/kmes.js';
-import type { HostChoice } from '../../src/host/platform.js';
+import { resolveAdminGroups } from '../../src/host/peerIdentity.js';
+import { choosePlatform, type HostChoice } from '../../src/host/platform.js';
+import { native } from '../../src/native/addon.js';
 import { readSettings } from '../../src/registry/configuration.js';
 import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
-import { EVENTD_KEY } from '../../src/registry/names.js';
+import { EVENTD_KEY, SECURITY_KEY } from '../../src/registry/names.js';
+import type { Registry } from '../../src/registry/registry.js';
+import { SECURITY_DEFAULTS } from '../../src/registry/securityDefaults.js';
 import type { Settings } from '../../src/registry/settings.js';
+import { REG, type RegistryValue, registryTypeName } from '../../src/registry/value.js';
+import { EventDatabases } from '../../src/stores/eventDatabases.js';
 import { inspectEventStore } from '../../src/stores/eventStore.js';
-import { inspectLogStore } from '../../src/stores/logStore.js';
-import { inspectMetricStore } from '../../src/stores/metricStore.js';
+import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
+import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
 import { shardCount } from '../../src/stores/shardFiles.js';
+import { inspectStore } from '../../src/stores/storeFile.js';
+import { replaceableByOthers, socketPathState } from '../unixSocket.js';
 
 export interface CheckOptions {
   readonly registryFile: string;
@@ -20,71 +29,175 @@ export interface CheckOptions {
   readonly host: HostChoice;
 }
 
-/** Checks settings, rings and stores in the order of a start; `good` is false when a start would fail. */
-export async function checkInstallation(options: CheckOptions): Promise<{ lines: string[]; good: boolean }> {
-  const lines: string[] = [];
-  let good = true;
-  const bad = (line: string) => {
-    good = false;
-    lines.push(`FAIL  ${line}`);
-  };
-  const settings = await checkSettings(options, lines, bad);
-  const cpus = checkRings(options, lines, bad);
-  if (settings !== null && cpus > 0) {
-    const shards = shardCount(settings.StorageShards, cpus);
-    for (const { file, state, detail } of inspectEventStore(settings.EventStorePath, shards)) {
-      // A damaged shard does not stop eventd: it is left alone and others take its place (FAIL-15).
-      lines.push(
-        `${state === 'unusable' ? 'warn ' : 'ok   '} ${state === 'unusable' ? detail : `${file}: ${detail}`}`,
-      );
-    }
-  }
-  for (const { file, state, detail } of settings === null
-    ? []
-    : [inspectLogStore(settings.LogStorePath), inspectMetricStore(settings.MetricStorePath)]) {
-    // A damaged one is set aside and made anew; one of an unknown version is left alone (FAIL-18, FAIL-21).
-    lines.push(state === 'unusable' ? `warn  ${detail}` : `ok    ${file}: ${detail}`);
-  }
-  return { lines, good };
-}
+/** Lines for the reader: `ok` as it should be, `warn` eventd copes with it, `FAIL` a start would fail. */
+class Findings {
+  readonly lines: string[] = [];
+  good = true;
 
-async function checkSettings(
-  options: CheckOptions,
-  lines: string[],
-  bad: (line: string) => void,
-): Promise<Settings | null> {
-  try {
-    const registry = await openEmbeddedRegistry(options.registryFile, {
-      warn: (text) => lines.push(`warn  ${text}`),
-    });
+  ok(text: string): void {
+    this.lines.push(`ok    ${text}`);
+  }
+
+  warn(text: string): void {
+    this.lines.push(`warn  ${text}`);
+  }
+
+  fail(text: string): void {
+    this.good = false;
+    this.lines.push(`FAIL  ${text}`);
+  }
+
+  /** Runs a step; what it throws would end a start. */
+  async step<T>(work: () => T | Promise<T>): Promise<T | null> {
     try {
-      const { settings, problems } = readSettings(await registry.readValues(EVENTD_KEY));
-      for (const { fatal, message } of problems) fatal ? bad(message) : lines.push(`warn  ${message}`);
-      if (settings !== null) {
-        lines.push(`ok    ${options.registryFile}: configuration is complete`);
-        lines.push(`ok    query socket ${settings.QuerySocketPath}`);
-      }
-      return settings;
-    } finally {
-      await registry.close();
+      return await work();
+    } catch (error) {
+      this.fail(error instanceof Error ? error.message : String(error));
+      return null;
     }
-  } catch (error) {
-    bad(error instanceof Error ? error.message : String(error));
-    return null;
   }
 }
 
-function checkRings(options: CheckOptions, lines: string[], bad: (line: string) => void): number {
+/**
+ * Checks platform, settings, security, rings, stores and sockets in the order of a start, and changes
+ * nothing; `good` is false when a start would fail.
+ */
+export async function checkInstallation(
+  options: CheckOptions,
+): Promise<{ readonly lines: readonly string[]; readonly good: boolean }> {
+  const findings = new Findings();
+  await findings.step(() => checkPlatform(options.host, findings));
+  const settings = await findings.step(() => checkRegistry(options.registryFile, findings));
+  const cpus = (await findings.step(() => checkRings(options.kmesDirectory, findings))) ?? 0;
+  if (settings !== null) {
+    checkEventStore(settings, cpus, findings);
+    for (const [path, schema] of [
+      [settings.LogStorePath, LOG_SCHEMA],
+      [settings.MetricStorePath, METRIC_SCHEMA],
+    ] as const) {
+      // A damaged one is set aside and made anew; one of an unknown version is left alone (FAIL-18, FAIL-21).
+      const { file, state, detail } = inspectStore(path, schema);
+      if (state === 'unusable') findings.warn(detail);
+      else if (mayBeMade(dirname(path), findings)) findings.ok(`${file}: ${detail}`);
+    }
+    await checkSockets(settings, findings);
+  }
+  return findings;
+}
+
+function checkPlatform(host: HostChoice, findings: Findings): void {
+  const { description, mixed } = choosePlatform(host, native.probeSyscall);
+  if (mixed) findings.warn(description);
+  else findings.ok(description);
+}
+
+async function checkRegistry(file: string, findings: Findings): Promise<Settings | null> {
+  const registry = await openEmbeddedRegistry(file, { warn: (text) => findings.warn(text) });
   try {
-    const bootId = readBootId();
-    lines.push(`ok    boot ${bootId.text} from ${bootId.source}`);
-    checkKmesSource({ kind: 'embedded', directory: options.kmesDirectory }, bootId.guid);
-    let cpus = 0;
-    while (existsSync(join(options.kmesDirectory, ringFileName(cpus)))) cpus++;
-    lines.push(`ok    ${cpus} event rings in ${options.kmesDirectory}`);
-    return cpus;
+    const { settings, problems } = readSettings(await registry.readValues(EVENTD_KEY).catch(() => []));
+    for (const { fatal, message } of problems) fatal ? findings.fail(message) : findings.warn(message);
+    if (settings !== null) {
+      findings.ok(`${file}: configuration is complete`);
+      await resolveAdminGroups(settings.AdminGroups, { warn: (text) => findings.warn(text) });
+    }
+    for (const type of Object.keys(SECURITY_DEFAULTS)) await checkSecurity(registry, type, findings);
+    return settings;
+  } finally {
+    await registry.close();
+  }
+}
+
+/** A descriptor nobody understands denies what it covers; that is for the operator to know beforehand. */
+async function checkSecurity(registry: Registry, type: string, findings: Findings): Promise<void> {
+  const key = `${SECURITY_KEY}\\${type}`;
+  const values = await registry.readValues(key).catch(() => []);
+  if (!values.some(({ name }) => name === '*'))
+    findings.warn(`${key}: no "*" yet; a start creates the default`);
+  for (const value of values) {
+    const reason = value.name === '' ? null : descriptorProblem(value);
+    if (reason !== null)
+      findings.warn(`${key}: ${JSON.stringify(value.name)} is ${reason}; what it covers is denied`);
+  }
+}
+
+function descriptorProblem({ type, data }: RegistryValue): string | null {
+  if (type !== REG.BINARY) return `${registryTypeName(type)} and no security descriptor`;
+  try {
+    parseSecurityDescriptor(data);
+    return null;
   } catch (error) {
-    bad(error instanceof Error ? error.message : String(error));
-    return 0;
+    return `no valid security descriptor (${error instanceof Error ? error.message : String(error)})`;
+  }
+}
+
+function checkRings(directory: string, findings: Findings): number {
+  const bootId = readBootId();
+  findings.ok(`boot ${bootId.text} from ${bootId.source}`);
+  checkKmesSource({ kind: 'embedded', directory }, bootId.guid);
+  let cpus = 0;
+  while (existsSync(join(directory, ringFileName(cpus)))) cpus++;
+  findings.ok(`${cpus} event rings in ${directory}`);
+  return cpus;
+}
+
+function checkEventStore(
+  { EventStorePath, StorageShards }: Settings,
+  cpus: number,
+  findings: Findings,
+): void {
+  if (!mayBeMade(EventStorePath, findings) || cpus === 0) return;
+  const shards = inspectEventStore(EventStorePath, shardCount(StorageShards, cpus));
+  for (const { file, state, detail } of shards) {
+    // A damaged shard does not stop eventd: it is left alone and others take its place (FAIL-15).
+    if (state === 'unusable') findings.warn(detail);
+    else findings.ok(`${file}: ${detail}`);
+  }
+  if (!existsSync(EventStorePath)) return;
+  const written = new Set(shards.map(({ file }) => file));
+  const others = new EventDatabases(EventStorePath, (name, reason) => {
+    if (!written.has(join(EventStorePath, name)))
+      findings.warn(`${join(EventStorePath, name)}: queries do without it: ${reason}`);
+  }).scan();
+  const readOnly = others.filter(({ path }) => !written.has(path)).length;
+  if (readOnly > 0) findings.ok(`${readOnly} more databases in ${EventStorePath}: read by queries`);
+}
+
+/** True when the directory is there and writable, or can be made. */
+function mayBeMade(directory: string, findings: Findings): boolean {
+  let nearest = directory;
+  while (!existsSync(nearest) && dirname(nearest) !== nearest) nearest = dirname(nearest);
+  if (!statSync(nearest).isDirectory()) {
+    findings.fail(`${directory}: ${nearest} is no directory`);
+    return false;
+  }
+  try {
+    accessSync(nearest, constants.W_OK | constants.X_OK);
+    return true;
+  } catch {
+    findings.fail(`${directory}: ${nearest} is not writable`);
+    return false;
+  }
+}
+
+async function checkSockets(settings: Settings, findings: Findings): Promise<void> {
+  const sockets: readonly (readonly [name: string, path: string | null])[] = [
+    ['query socket', settings.QuerySocketPath],
+    ['log socket', settings.LogSocketPath],
+    ['metric socket', settings.MetricSocketPath],
+    ['debug socket', settings.DebugSocketPath],
+  ];
+  for (const [name, path] of sockets) {
+    if (path === null) continue;
+    if (!existsSync(dirname(path))) {
+      findings.fail(`${name} ${path}: its directory does not exist`);
+      continue;
+    }
+    const state = await socketPathState(path);
+    if (state === 'noSocket') findings.fail(`${name} ${path}: exists and is no socket`);
+    // Most probably by the eventd that is to be restarted; a second one would not start.
+    else if (state === 'inUse') findings.warn(`${name} ${path}: in use by a running process`);
+    else findings.ok(`${name} ${path}: ${state === 'stale' ? 'stale, will be replaced' : 'will be created'}`);
+    if (replaceableByOthers(path))
+      findings.warn(`${name} ${path}: its directory is writable by others, who could replace it`);
   }
 }

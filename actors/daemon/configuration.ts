@@ -16,9 +16,17 @@ import {
 import { EVENTD_KEY, SERVICE_KEY } from '../../src/registry/names.js';
 import type { Registry, RegistryWatch } from '../../src/registry/registry.js';
 import { ensureSecurityDefaults } from '../../src/registry/securityDefaults.js';
+import { type SettingMessage, settingMessage, settingStates } from '../../src/registry/settingReport.js';
 import type { Settings } from '../../src/registry/settings.js';
 import type { RegistryValue } from '../../src/registry/value.js';
 import { Observable, Subject } from '../rx.js';
+
+/** What is in force and why, as the debug socket tells it. */
+export interface ConfigurationReport {
+  /** Why the registry cannot be read right now; null while it can. */
+  readonly unavailable: string | null;
+  readonly settings: readonly SettingMessage[];
+}
 
 export class Configuration {
   readonly #registry: Registry;
@@ -27,13 +35,25 @@ export class Configuration {
   readonly #reported = new Set<string>();
   #watch: RegistryWatch | null = null;
   #settings: Settings;
+  /** As they were read last, the source of `#settings` and of the report. */
+  #values: readonly RegistryValue[];
+  #unavailable: string | null = null;
   readonly service: ServiceSettings;
 
-  private constructor(registry: Registry, log: ProcessLog, settings: Settings, service: ServiceSettings) {
+  private constructor(
+    registry: Registry,
+    log: ProcessLog,
+    read: { readonly values: readonly RegistryValue[]; readonly settings: Settings },
+    service: ServiceSettings,
+  ) {
     this.#registry = registry;
     this.#log = log;
-    this.#settings = settings;
+    this.#values = read.values;
+    this.#settings = read.settings;
     this.service = service;
+    registry.onAvailability((state) => {
+      this.#unavailable = state.available ? null : state.reason;
+    });
   }
 
   /**
@@ -45,7 +65,8 @@ export class Configuration {
     let notify: () => void = () => undefined;
     const watch = armWatch(registry, () => notify());
     try {
-      const { settings, problems } = readSettings(await valuesOf(registry, EVENTD_KEY));
+      const values = await valuesOf(registry, EVENTD_KEY);
+      const { settings, problems } = readSettings(values);
       if (settings === null) {
         const fatal = problems.filter((p) => p.fatal).map((p) => p.message);
         throw new Error(`${EVENTD_KEY}: ${fatal.join('; ')}`);
@@ -54,7 +75,7 @@ export class Configuration {
       const service = readServiceSettings(await valuesOf(registry, SERVICE_KEY));
       for (const { message } of service.problems) log.warn(`${SERVICE_KEY}: ${message}`);
       await ensureSecurityDefaults(registry, log);
-      const configuration = new Configuration(registry, log, settings, service.settings);
+      const configuration = new Configuration(registry, log, { values, settings }, service.settings);
       freshProblems(configuration.#reported, problems);
       configuration.#watch = watch;
       notify = () => configuration.#notified();
@@ -98,7 +119,14 @@ export class Configuration {
     for (const { message } of freshProblems(this.#reported, problems)) this.#log.warn(message);
     for (const key of deferredRestart) this.#log.info(`${key} changed; it takes effect at the next start`);
     this.#settings = settings;
+    this.#values = values;
     return applied;
+  }
+
+  /** Every setting with its value in force, for `evctl config`. */
+  report(): ConfigurationReport {
+    const settings = settingStates(this.#values, this.#settings).map(settingMessage);
+    return { unavailable: this.#unavailable, settings };
   }
 
   async close(): Promise<void> {

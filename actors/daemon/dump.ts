@@ -1,6 +1,7 @@
 /** The diagnostic dump (LIFE-230): one readable block, one line per part, like columns beneath each other. */
 import type { ReaderDump } from '../messages.js';
 import type { RecordSurvey } from './recordPipeline.js';
+import type { RetentionSurvey } from './retentionThread.js';
 import type { DaemonSurvey, PathSurvey, WriterSurvey } from './survey.js';
 
 /** A piece of a line: words before and after a value, which is aligned with its like on other lines. */
@@ -22,6 +23,7 @@ export function dumpText(survey: DaemonSurvey): string {
     `  daemon: ${state}, ${counted(recoveries, 'recovery', 'recoveries')} of the event path`,
     ...(path === null ? ['  no event path'] : pathLines(path)),
     ...aligned(survey.records.map(recordCells)),
+    ...(survey.retention === null ? [] : retentionLines(survey.retention)),
     `  queries: ${queries === null ? 'no socket' : wordsOf(queries)}`,
     `  memory: ${mebibytes(survey.residentBytes)} MiB resident, ${mebibytes(survey.heapBytes)} MiB of it the main thread's heap`,
   ];
@@ -46,6 +48,17 @@ function recordCells({ store, receiver, health, hasThread, dump }: RecordSurvey)
     number(receiver?.datagrams ?? 0n, ' datagrams'),
     number(receiver?.dropped ?? 0n, ' dropped'),
     number(receiver?.waiting ?? 0, ' bytes waiting'),
+  ];
+}
+
+function retentionLines({ stores, sweeps, dump }: RetentionSurvey): string[] {
+  const { event, log, metric } = stores;
+  const deleted = `${event.rows} events, ${log.rows} log records, ${metric.rows} samples, ${metric.series} series`;
+  const state = dump?.state ?? 'no answer';
+  const failure = dump?.lastFailure ?? null;
+  return [
+    `  retention: ${state}, ${counted(sweeps, 'sweep', 'sweeps')}, deleted ${deleted}`,
+    ...(failure === null ? [] : [`    retention failed: ${failure.code}: ${failure.message}`]),
   ];
 }
 

@@ -17,6 +17,7 @@ import { openChannel } from '../shardWriter/shardWriter.js';
 import type { ShardWriterThreadData } from '../shardWriter/worker.js';
 import { type ActorThread, startThread } from '../thread.js';
 import { heard, withinMs } from '../threadTalk.js';
+import { askLease, type Lender } from './leases.js';
 import { lowestHealthy, oweStorageError, PathWriter, placeStorageErrors } from './pathWriter.js';
 import type { PathSurvey, WriterSurvey } from './survey.js';
 
@@ -33,6 +34,8 @@ export interface EventPipelineOptions {
   readonly bootId: Uint8Array;
   readonly limits: WriterLimits;
   readonly emergencyPercent: number;
+  /** Where the writers tell of their commits (STR-5). */
+  readonly commits?: SharedArrayBuffer;
 }
 
 /** What the daemon hears of the pipeline while it runs. */
@@ -70,7 +73,7 @@ export type PipelineReport =
 /** Lost ranges shown for a writer that does not answer. */
 const SHOWN_RANGES = 20;
 
-export class EventPipeline {
+export class EventPipeline implements Lender {
   readonly #options: EventPipelineOptions;
   readonly #reports$ = new Subject<PipelineReport>();
   readonly #writers: PathWriter[] = [];
@@ -142,6 +145,17 @@ export class EventPipeline {
   queue(event: SyntheticEvent): void {
     const writer = lowestHealthy(this.#writers) ?? this.#writers[0];
     if (writer !== undefined) writer.handOver(event);
+  }
+
+  /** RET-8: a shard without a writer needs nobody's leave, a damaged one gets it from nobody. */
+  async lease(file: string, id: number): Promise<number | null> {
+    const writer = this.#writers.find((one) => one.file === file);
+    if (writer === undefined) return this.#stopping ? null : 0;
+    return writer.ended || writer.readOnly ? null : askLease(writer.thread, id);
+  }
+
+  returnLease(file: string, id: number, series: BigInt64Array): void {
+    this.#writers.find((one) => one.file === file)?.thread.send({ type: 'leaseReturn', id, series });
   }
 
   setLimits(limits: WriterLimits): void {
@@ -296,7 +310,17 @@ export class EventPipeline {
     const unordered = [...this.#options.resume.cpus].flatMap(([cpu, { floor, upper }]) =>
       upper > 0n ? [{ cpu, floor, upper }] : [],
     );
-    const data: ShardWriterThreadData = { shard, file, bootId, channel, limits, unordered, readers: port2 };
+    const { commits: feed } = this.#options;
+    const data: ShardWriterThreadData = {
+      shard,
+      file,
+      bootId,
+      channel,
+      limits,
+      unordered,
+      commits: feed === undefined ? null : { feed, source: shard },
+      readers: port2,
+    };
     const entry = new URL('../shardWriter/worker.js', import.meta.url);
     const thread = startThread<FromWriter, ToWriter>(`writer-${shard}`, entry, { ...data }, [port2]);
     const writer = new PathWriter(shard, file, channel, thread);

@@ -86,6 +86,7 @@ export class HealthMetrics {
       ...this.#commitSamples(),
       ...pathSamples(survey),
       ...recordSamples(survey),
+      ...retentionSamples(survey),
       ...files.flatMap(sizeSamples),
       gauge('eventd.memory.bytes', survey.residentBytes),
       gauge('eventd.uptime.seconds', survey.upSeconds),
@@ -146,6 +147,17 @@ function recordSamples({ records }: DaemonSurvey): Sample[] {
           gauge('eventd.datagrams.waiting.bytes', receiver.waiting, { store }),
         ]),
   ]);
+}
+
+function retentionSamples({ retention }: DaemonSurvey): Sample[] {
+  if (retention === null) return [];
+  return [
+    counter('eventd.retention.sweeps.total', retention.sweeps),
+    ...Object.entries(retention.stores).flatMap(([store, { rows, usedBytes }]) => [
+      counter('eventd.retention.deleted.total', rows, { store }),
+      ...(usedBytes === null ? [] : [gauge('eventd.retention.used.bytes', Number(usedBytes), { store })]),
+    ]),
+  ];
 }
 
 function sizeSamples({ labels, path }: StoreFile): Sample[] {

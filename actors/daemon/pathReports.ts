@@ -8,7 +8,7 @@ import { exclude, setStrayWalAside } from '../../src/stores/exclusion.js';
 import { describeLostRanges } from '../../src/stores/lostRanges.js';
 import { SHARD_GONE, SHARD_WAL_GONE } from '../../src/stores/shardFileGuard.js';
 import { shardFileName } from '../../src/stores/shardFiles.js';
-import { errorText } from '../../src/stores/storeError.js';
+import { errorText, isDiskFull } from '../../src/stores/storeError.js';
 import type { InspectionMessage } from '../inspector/feed.js';
 import type { PipelineReport } from './eventPipeline.js';
 
@@ -16,6 +16,8 @@ export interface PathReportsOptions {
   readonly log: ProcessLog;
   readonly onCommit: (shard: number, rows: number, commitMs: number) => void;
   readonly onCommitFailed: (shard: number) => void;
+  /** A commit found no room (FAIL-8). */
+  readonly onDiskFull: () => void;
   readonly onInspection: (message: InspectionMessage) => void;
   /** The path must be started again; `excluded`: because a shard was taken out of it, which helps once. */
   readonly onFailed: (part: string, message: string, excluded?: boolean) => void;
@@ -33,11 +35,12 @@ export class PathReports {
   }
 
   heard(report: PipelineReport): void {
-    const { log, onCommit, onCommitFailed, onInspection, onFailed } = this.#options;
+    const { log, onCommit, onCommitFailed, onDiskFull, onInspection, onFailed } = this.#options;
     switch (report.type) {
       case 'commitFailed': {
         const { code, message, lost } = report.failure;
         onCommitFailed(report.shard);
+        if (isDiskFull(report.failure)) onDiskFull();
         log.error(`shard ${report.shard} could not commit: ${message}`, {
           code,
           lost: describeLostRanges(lost),

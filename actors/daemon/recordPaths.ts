@@ -1,16 +1,23 @@
 /** The log path and the metric path together: what the daemon does to both, and what it says of them. */
-import type { RecordLimits, RecordStore } from '../../machines/recordWriter.js';
+import type { RecordStore } from '../../machines/recordWriter.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import type { Settings } from '../../src/registry/settings.js';
+import { isDiskFull } from '../../src/stores/storeError.js';
 import type { SyntheticEvent } from '../../src/stores/synthetic.js';
+import type { Lender } from './leases.js';
+import { logLimits, metricLimits } from './limits.js';
 import { RecordPipeline, type RecordPipelineReport, type RecordSurvey } from './recordPipeline.js';
 
 export interface RecordPathsOptions {
   readonly settings: Settings;
   /** 16 bytes. */
   readonly bootId: Uint8Array;
+  /** Where the log writer tells of its commits (STR-5). */
+  readonly commits?: SharedArrayBuffer;
   readonly log: ProcessLog;
   readonly onStorageError: (event: SyntheticEvent) => void;
+  /** A commit found no room (FAIL-8). */
+  readonly onDiskFull: () => void;
   readonly onCommit: (store: RecordStore, records: number, commitMs: number) => void;
   readonly onInspection: (message: unknown) => void;
 }
@@ -25,12 +32,13 @@ export class RecordPaths {
 
   constructor(options: RecordPathsOptions) {
     this.#options = options;
-    const { settings, bootId } = options;
+    const { settings, bootId, commits } = options;
     this.#logs = new RecordPipeline({
       store: 'log',
       file: settings.LogStorePath,
       socketPath: settings.LogSocketPath,
       bootId,
+      ...(commits === undefined ? {} : { commits }),
       limits: logLimits(settings),
     });
     this.#metrics = new RecordPipeline({
@@ -59,6 +67,11 @@ export class RecordPaths {
     if (this.#started) return;
     this.#started = true;
     await Promise.all(this.#both.map((path) => path.start()));
+  }
+
+  /** Who lets retention write to a store. */
+  lender(store: RecordStore): Lender {
+    return store === 'log' ? this.#logs : this.#metrics;
   }
 
   setLimits(settings: Settings): void {
@@ -112,7 +125,7 @@ export class RecordPaths {
   }
 
   #reported(report: RecordPipelineReport): void {
-    const { log, onStorageError, onCommit, onInspection } = this.#options;
+    const { log, onStorageError, onDiskFull, onCommit, onInspection } = this.#options;
     switch (report.type) {
       case 'commit':
         onCommit(report.store, report.records, report.commitMs);
@@ -121,6 +134,7 @@ export class RecordPaths {
         log.error(`the ${report.store} store cannot be written: ${report.failure.message}`, {
           code: report.failure.code,
         });
+        if (isDiskFull(report.failure)) onDiskFull();
         break;
       case 'recovered':
         log.info(`the ${report.store} store works again`, { lost: report.lost });
@@ -142,20 +156,4 @@ export class RecordPaths {
         break;
     }
   }
-}
-
-function logLimits(settings: Settings): RecordLimits {
-  return {
-    maxBatchSize: settings.LogMaxBatchSize,
-    maxBatchLatencyMs: settings.LogMaxBatchLatencyMs,
-    seriesCacheSize: null,
-  };
-}
-
-function metricLimits(settings: Settings): RecordLimits {
-  return {
-    maxBatchSize: settings.MetricMaxBatchSize,
-    maxBatchLatencyMs: settings.MetricMaxBatchLatencyMs,
-    seriesCacheSize: settings.MetricSeriesCacheSize,
-  };
 }

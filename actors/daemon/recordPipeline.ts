@@ -7,16 +7,19 @@ import { lstatSync, unlinkSync } from 'node:fs';
 import type { RecordFailure, RecordLimits, RecordStore } from '../../machines/recordWriter.js';
 import { native, type ReceiverHandle, type ReceiverStatus } from '../../src/native/addon.js';
 import { heldHandles, releaseHeld } from '../../src/stores/heldHandles.js';
-import { prepareLogStore } from '../../src/stores/logStore.js';
-import { prepareMetricStore } from '../../src/stores/metricStore.js';
-import type { StoreCondition } from '../../src/stores/singleStore.js';
+import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
+import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
+import { prepareStore, type StoreCondition } from '../../src/stores/singleStore.js';
+import type { StoreSchema } from '../../src/stores/storeFile.js';
 import { type SyntheticEvent, storageErrorEvent } from '../../src/stores/synthetic.js';
+import type { LogWriterData } from '../logWriter/logWriter.js';
 import type { FromRecordWriter, RecordWriterDump, ToRecordWriter } from '../messages.js';
 import type { RecordWriterData } from '../recordWriter.js';
 import { type Observable, Subject } from '../rx.js';
 import { type ActorThread, startThread } from '../thread.js';
 import { heard, withinMs } from '../threadTalk.js';
 import { SocketPathError } from '../unixSocket.js';
+import { askLease, type Lender } from './leases.js';
 
 /** The writer's thread: its entry, given `RecordWriterData` and the boot id. */
 const ENTRIES: Readonly<Record<RecordStore, URL>> = {
@@ -24,10 +27,7 @@ const ENTRIES: Readonly<Record<RecordStore, URL>> = {
   metric: new URL('../metricWriter/worker.js', import.meta.url),
 };
 
-const PREPARE: Readonly<Record<RecordStore, (file: string) => StoreCondition>> = {
-  log: prepareLogStore,
-  metric: prepareMetricStore,
-};
+const SCHEMAS: Readonly<Record<RecordStore, StoreSchema>> = { log: LOG_SCHEMA, metric: METRIC_SCHEMA };
 
 /**
  * One half of a receiver's memory: what comes while a batch is written. Room for some twenty thousand
@@ -52,6 +52,8 @@ export interface RecordPipelineOptions {
   readonly socketPath: string;
   /** 16 bytes; logs are stamped with it (LOG-33). */
   readonly bootId: Uint8Array;
+  /** Where the log writer tells of its commits (STR-5). */
+  readonly commits?: SharedArrayBuffer;
   readonly limits: RecordLimits;
 }
 
@@ -98,7 +100,7 @@ export type RecordPipelineReport =
 
 type WriterThread = ActorThread<FromRecordWriter, ToRecordWriter>;
 
-export class RecordPipeline {
+export class RecordPipeline implements Lender {
   readonly #options: RecordPipelineOptions;
   readonly #reports$ = new Subject<RecordPipelineReport>();
   readonly #held = heldHandles();
@@ -132,7 +134,7 @@ export class RecordPipeline {
    * @throws StoreError `io` when the store can neither be opened nor made
    */
   openStore(): void {
-    this.#condition = PREPARE[this.#options.store](this.#options.file);
+    this.#condition = prepareStore(this.#options.file, SCHEMAS[this.#options.store]);
   }
 
   /**
@@ -169,6 +171,15 @@ export class RecordPipeline {
   setLimits(limits: RecordLimits): void {
     this.#limits = limits;
     this.#thread?.send({ type: 'limits', limits });
+  }
+
+  /** LOG-52, MET-58: nobody writes to a store that discards what comes. */
+  async lease(_file: string, id: number): Promise<number | null> {
+    return this.#thread === null || this.#isDiscarding ? null : askLease(this.#thread, id);
+  }
+
+  returnLease(_file: string, id: number, series: BigInt64Array): void {
+    this.#thread?.send({ type: 'leaseReturn', id, series });
   }
 
   inspect(on: boolean): void {
@@ -259,11 +270,12 @@ export class RecordPipeline {
   }
 
   #startThread(): WriterThread {
-    const { store, file, bootId } = this.#options;
+    const { store, file, bootId, commits = null } = this.#options;
     if (this.#receiver === null) throw new Error(`the ${store} socket is not bound`);
-    const data: RecordWriterData & { readonly bootId: Uint8Array } = {
+    const data: RecordWriterData & Pick<LogWriterData, 'bootId' | 'commits'> = {
       file,
       bootId,
+      commits,
       receiver: this.#receiver,
       bufferBytes: BUFFER_BYTES,
       limits: this.#limits,

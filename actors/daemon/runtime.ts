@@ -4,7 +4,6 @@
  */
 import { readFileSync } from 'node:fs';
 import type { AnyActorRef } from 'xstate';
-import type { WriterLimits } from '../../machines/shardWriter.js';
 import { type BootId, readBootId } from '../../src/host/bootId.js';
 import { formatPlainGuid } from '../../src/host/guid.js';
 import { attachAllRings, checkKmesSource, type KmesSource } from '../../src/host/kmes.js';
@@ -14,7 +13,8 @@ import { choosePlatform, type HostChoice } from '../../src/host/platform.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import { native, type RingInfo } from '../../src/native/addon.js';
 import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
-import type { Settings, SettingValue } from '../../src/registry/settings.js';
+import type { Settings } from '../../src/registry/settings.js';
+import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { type EventStorePlan, openEventStore } from '../../src/stores/eventStore.js';
 import { type BootResolution, NOTHING_SEEN, resolveBoot } from '../../src/stores/resume.js';
 import { shardCount } from '../../src/stores/shardFiles.js';
@@ -29,7 +29,7 @@ import {
 } from '../../src/stores/synthetic.js';
 import { InspectionFeed, type InspectionMessage } from '../inspector/feed.js';
 import { InspectorServer } from '../inspector/server.js';
-import { type QueryLimits, QueryService } from '../query/service.js';
+import { QueryService } from '../query/service.js';
 import type { Subscription } from '../rx.js';
 import { stateText } from '../stateText.js';
 import { Configuration, DEFAULT_SERVICE } from './configuration.js';
@@ -37,8 +37,10 @@ import { dumpText } from './dump.js';
 import { EventPipeline } from './eventPipeline.js';
 import { HealthMetrics } from './healthMetrics.js';
 import { Heartbeat } from './heartbeat.js';
+import { queryLimits, recorded, writerLimits } from './limits.js';
 import { PathReports } from './pathReports.js';
 import { RecordPaths } from './recordPaths.js';
+import { RetentionThread } from './retentionThread.js';
 import { type DaemonSurvey, figuresOf } from './survey.js';
 
 export interface DaemonOptions {
@@ -81,9 +83,12 @@ export class DaemonRuntime {
   #inspector: InspectorServer | null = null;
   #pipeline: EventPipeline | null = null;
   #records: RecordPaths | null = null;
+  #retention: RetentionThread | null = null;
   readonly #health = new HealthMetrics();
   readonly #heartbeat: Heartbeat;
   readonly #pathReports: PathReports;
+  /** Writers tell of their commits in it, streams listen (STR-5). */
+  readonly #commits = CommitFeed.allocate();
   readonly #lastSequences = new Map<number, bigint>();
   /** The daemon's own actor. */
   #actor: AnyActorRef | null = null;
@@ -108,6 +113,7 @@ export class DaemonRuntime {
       log: options.log,
       onCommit: (shard, rows, ms) => this.#health.committed('event', shard, rows, ms),
       onCommitFailed: (shard) => this.#health.failed(shard),
+      onDiskFull: () => this.#retention?.diskFull(),
       onInspection: (message) => this.#inspector?.publish(message),
       onFailed: (part, message, excluded) => this.onPathFailed(part, message, excluded),
     });
@@ -172,11 +178,13 @@ export class DaemonRuntime {
     const records = new RecordPaths({
       settings: this.#settings,
       bootId: this.#identity.guid,
+      commits: this.#commits,
       log: this.#log,
       onStorageError: (event) => {
         if (this.#pipeline === null) this.#owedRecords.push(event);
         else this.#pipeline.queue(event);
       },
+      onDiskFull: () => this.#retention?.diskFull(),
       onCommit: (store, rows, ms) => this.#health.committed(store, null, rows, ms),
       onInspection: (message) => this.#inspector?.publish(message as InspectionMessage),
     });
@@ -206,6 +214,7 @@ export class DaemonRuntime {
       rings: this.#rings,
       resume: present(this.#boot, 'boot'),
       bootId: this.#identity.guid,
+      commits: this.#commits,
       limits: writerLimits(this.#settings),
       emergencyPercent: this.#settings.EmergencySheddingBufferPercent,
     });
@@ -227,6 +236,7 @@ export class DaemonRuntime {
       eventStorePath: settings.EventStorePath,
       logStorePath: settings.LogStorePath,
       metricStorePath: settings.MetricStorePath,
+      commits: this.#commits,
       limits: queryLimits(settings),
       logger: {
         info: (details, text) => this.#log.info(text, { ...details }),
@@ -248,8 +258,10 @@ export class DaemonRuntime {
           this.#feed.enable(on);
           this.#pipeline?.inspect(on);
           this.#records?.inspect(on);
+          this.#retention?.inspect(on);
         },
         figures: async () => figuresOf(await this.#survey(FIGURES_WAIT_MS)),
+        configuration: () => present(this.#configuration, 'configuration').report(),
       });
     }
   }
@@ -257,7 +269,7 @@ export class DaemonRuntime {
   /** Phase 6 (LIFE-119..122). */
   async startActors(): Promise<void> {
     const pipeline = present(this.#pipeline, 'pipeline');
-    await Promise.all([pipeline.start(), this.#records?.start()]);
+    await Promise.all([pipeline.start(), this.#records?.start(), this.#startRetention()]);
     if (this.#inspecting) pipeline.inspect(true);
     for (const record of this.#owedRecords.splice(0)) pipeline.queue(record);
     for (const { shard, error } of present(this.#stores, 'stores').excluded) {
@@ -270,6 +282,24 @@ export class DaemonRuntime {
         }),
       );
     }
+  }
+
+  /** LIFE-123; a recovery of the event path leaves it alone. */
+  async #startRetention(): Promise<void> {
+    if (this.#retention !== null) return;
+    const settings = this.#settings;
+    this.#retention = new RetentionThread({
+      settings,
+      eventStorePath: settings.EventStorePath,
+      logStorePath: settings.LogStorePath,
+      metricStorePath: settings.MetricStorePath,
+      bootId: this.#identity.guid,
+      log: this.#log,
+      lender: (store) => (store === 'event' ? this.#pipeline : (this.#records?.lender(store) ?? null)),
+      onInspection: (message) => this.#inspector?.publish(message as InspectionMessage),
+    });
+    this.#retention.inspect(this.#inspecting);
+    await this.#retention.start();
   }
 
   /** Phase 7 (LIFE-125, LIFE-126, LIFE-138). */
@@ -317,6 +347,7 @@ export class DaemonRuntime {
       this.#pipeline?.setEmergency(settings.EmergencySheddingBufferPercent);
       this.#queries?.updateLimits(queryLimits(settings));
       this.#records?.setLimits(settings);
+      this.#retention?.setLimits(settings);
       if (applied.some(({ key }) => key === 'HealthMetricIntervalSeconds')) {
         this.#heartbeat.startReports(settings.HealthMetricIntervalSeconds);
       }
@@ -371,10 +402,10 @@ export class DaemonRuntime {
     this.#heartbeat.stop();
   }
 
-  /** Step 1 (LIFE-201); step 2 runs beside it and the next one (LIFE-202). */
+  /** Step 1 (LIFE-201), and the end of retention, which holds locks; step 2 runs beside it and the next one (LIFE-202). */
   async stopAccepting(): Promise<void> {
     this.#records?.finish(this.stopBoundMs * COMMIT_SHARE);
-    await this.#queries?.stop();
+    await Promise.all([this.#queries?.stop(), this.#retention?.stop(this.stopBoundMs * CLOSE_SHARE)]);
   }
 
   /** Step 3 (LIFE-203). */
@@ -405,7 +436,7 @@ export class DaemonRuntime {
 
   /** Step 8 (LIFE-208), and everything else that is open. */
   async release(): Promise<void> {
-    await Promise.all([this.#pipeline?.release(), this.#records?.release()]);
+    await Promise.all([this.#pipeline?.release(), this.#records?.release(), this.#retention?.release()]);
     this.#pipeline = null;
     this.#records = null;
     // Rings that no pipeline took over.
@@ -441,6 +472,7 @@ export class DaemonRuntime {
       recoveries: this.#recoveries,
       path,
       records: (await this.#records?.survey(waitMs)) ?? [],
+      retention: (await this.#retention?.survey(waitMs)) ?? null,
       queries: this.#queries?.stats() ?? null,
       residentBytes: rss,
       heapBytes: heapUsed,
@@ -486,23 +518,6 @@ export class DaemonRuntime {
   get #identity(): BootId {
     return present(this.#bootId, 'boot id');
   }
-}
-
-function writerLimits({ MaxBatchSize, MaxBatchLatencyMs }: Settings): WriterLimits {
-  return { maxBatchSize: MaxBatchSize, maxBatchLatencyMs: MaxBatchLatencyMs };
-}
-
-function queryLimits(settings: Settings): QueryLimits {
-  return {
-    maxConcurrentQueries: settings.MaxConcurrentQueries,
-    maxQueryMessageBytes: settings.MaxQueryMessageBytes,
-    queryTimeoutMs: settings.QueryTimeoutMs,
-  };
-}
-
-/** A setting as a config_change payload shows it (STO-8). */
-function recorded(value: SettingValue): bigint | number | string | null {
-  return typeof value === 'object' && value !== null ? value.join(',') : value;
 }
 
 /** What an earlier phase made; the machine's order guarantees it. */

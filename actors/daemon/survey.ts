@@ -5,6 +5,7 @@ import type { ActorFigures, Figures } from '../inspector/figures.js';
 import type { ReaderDump, WriterDump } from '../messages.js';
 import type { QueryServiceStats } from '../query/service.js';
 import type { RecordSurvey } from './recordPipeline.js';
+import type { RetentionSurvey } from './retentionThread.js';
 
 export interface WriterSurvey {
   readonly shard: number;
@@ -44,13 +45,15 @@ export interface DaemonSurvey {
   readonly path: PathSurvey | null;
   /** The log path and the metric path; empty before there are any. */
   readonly records: readonly RecordSurvey[];
+  /** Null before there is any. */
+  readonly retention: RetentionSurvey | null;
   readonly queries: QueryServiceStats | null;
   readonly residentBytes: number;
   readonly heapBytes: number;
 }
 
 /** The survey as the debug socket tells it. */
-export function figuresOf({ path, records, ...daemon }: DaemonSurvey): Figures {
+export function figuresOf({ path, records, retention, ...daemon }: DaemonSurvey): Figures {
   return {
     daemon: {
       upSeconds: Math.floor(daemon.upSeconds),
@@ -61,6 +64,7 @@ export function figuresOf({ path, records, ...daemon }: DaemonSurvey): Figures {
     },
     ...(path === null ? {} : pathFigures(path)),
     ...Object.fromEntries(records.map((record) => [`${record.store}-writer`, recordFigures(record)])),
+    ...(retention === null ? {} : { retention: retentionFigures(retention) }),
   };
 }
 
@@ -80,6 +84,18 @@ function recordFigures({ receiver, health, lost, dump }: RecordSurvey): ActorFig
     dropped: receiver === null ? null : String(receiver.dropped),
     lost,
     ...(dump === null ? {} : { rows: dump.records, commits: dump.commits, failuresInARow: dump.failures }),
+  };
+}
+
+function retentionFigures({ stores, sweeps, dump }: RetentionSurvey): ActorFigures {
+  return {
+    answers: dump !== null,
+    sweeps,
+    events: stores.event.rows,
+    records: stores.log.rows,
+    samples: stores.metric.rows,
+    series: stores.metric.series,
+    failure: dump?.lastFailure?.code ?? null,
   };
 }
 

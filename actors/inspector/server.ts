@@ -2,8 +2,8 @@
  * The debug socket: newline-delimited JSON about every actor in every thread. Read-only, mode 0600,
  * for SYSTEM and Administrators and the user eventd runs as. A slow reader is dropped, never waited for.
  *
- * A reader first gets every actor's present state, then the figures of the event path, then
- * `@eventd.ready`; what follows is live. Lines whose type begins with `@eventd.` are our own; front ends
+ * A reader first gets every actor's present state, then the figures of the event path, the settings in
+ * force, and `@eventd.ready`; what follows is live. Lines whose type begins with `@eventd.` are our own; front ends
  * of the Stately vocabulary pass over them.
  */
 
@@ -50,6 +50,8 @@ export interface InspectorOptions {
    * had to say before.
    */
   figures(): Promise<Figures>;
+  /** The settings in force, told once to each reader. */
+  configuration?(): object;
 }
 
 interface Reader {
@@ -164,6 +166,9 @@ export class InspectorServer {
   #greet(reader: Reader): void {
     const { socket } = reader;
     if (this.#figures !== null) this.#write(reader, this.#figuresLine(this.#figures.values));
+    const configuration = this.#options.configuration?.();
+    if (configuration !== undefined)
+      this.#write(reader, lineOf({ type: '@eventd.configuration', ...configuration }));
     this.#write(reader, READY_LINE);
     reader.ready = true;
     reader.allowance = socket.writableLength;

@@ -10,15 +10,17 @@ import {
 export interface LogWriterData extends RecordWriterData {
   /** 16 bytes. */
   readonly bootId: Uint8Array;
+  /** Where commits are told (STR-5). */
+  readonly commits?: SharedArrayBuffer | null;
 }
 
 export function startLogWriter(
   options: LogWriterData & Omit<RecordWriterOptions, 'store' | 'open'>,
 ): RecordWriter {
-  const { file, bootId } = options;
+  const { file, bootId, commits = null } = options;
   return startRecordWriter({
     ...options,
     store: 'log',
-    open: (source) => openLogCommitter({ file, source, bootId }),
+    open: (source) => openLogCommitter({ file, source, bootId, commits }),
   });
 }

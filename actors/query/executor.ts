@@ -1,40 +1,62 @@
 /**
- * Runs queries inside one worker thread: several at a time, one result frame of one query per turn, so
- * that a large result does not keep a small one waiting (QX-65, QX-67).
+ * Runs jobs inside one worker thread: several at a time, one step of a stage or one result frame of one
+ * query per turn, so that a large query does not keep a small one waiting (QX-65, QX-67).
  */
-import type { CursorHandle, NativeAddon } from '../../src/native/addon.js';
+import type { CursorHandle, NativeAddon, SqlValue } from '../../src/native/addon.js';
+import { QueryError } from '../../src/query/errors.js';
+import {
+  type JobParam,
+  needsScratch,
+  type QueryJob,
+  type ReadSource,
+  type StoreName,
+  storesOf,
+} from '../../src/query/job.js';
+import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { EventDatabases } from '../../src/stores/eventDatabases.js';
-import { logFiles } from '../../src/stores/logStore.js';
-import { metricFiles } from '../../src/stores/metricStore.js';
+import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
+import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
 import {
   type ReadableFile,
   type ReadConnection,
   ReadConnectionPool,
 } from '../../src/stores/readConnection.js';
+import { readableFiles } from '../../src/stores/singleStore.js';
 import { errorText, sqliteCode } from '../../src/stores/storeError.js';
 import { encodeResult } from '../../src/wire/messages.js';
 import type { InterruptGuard } from './interruptGuard.js';
+import { MemoryShare, QueryMemory } from './memory.js';
 import {
   FRAME_MAX_BYTES,
   FRAME_MAX_RECORDS,
   type FromQueryWorker,
   type QueryFailure,
   type QueryWorkerData,
-  type StoreRead,
   type ToQueryWorker,
 } from './protocol.js';
+import { memoryExceeded, Scratch } from './scratch.js';
+import type { StageContext } from './stages/context.js';
+import { runStages } from './stages/stages.js';
 
 /** A file that cannot be opened is reported at most this often, in ms. */
 const WARNING_INTERVAL_MS = 60_000;
 
 interface RunningQuery {
   readonly id: number;
-  readonly read: StoreRead;
+  readonly job: QueryJob;
   readonly deadline: bigint;
+  /** The store of which a stream's initial set is read. */
+  readonly seam: 'events' | 'logs' | null;
   readonly abort: AbortController;
-  connections: readonly ReadConnection[];
+  readonly memory: MemoryShare;
+  readonly connections: Map<StoreName, readonly ReadConnection[]>;
+  scratch: Scratch | null;
+  /** What is left to do before the read; null once it has begun. */
+  steps: Generator<void, void, void> | null;
+  readonly ranges: Map<number, Uint8Array>;
   /** Null before it is open, and for a store without any database. */
   cursor: CursorHandle | null;
+  /** It holds its connections, and may have turns. */
   opened: boolean;
   credits: number;
   frames: number;
@@ -49,32 +71,33 @@ interface Store {
   readonly pool: ReadConnectionPool;
 }
 
-type Native = Pick<
-  NativeAddon,
-  'cursorOpen' | 'cursorFetch' | 'cursorClose' | 'slotDeadline' | 'monotonicNs'
->;
-
 export class QueryExecutor {
-  readonly #native: Native;
+  readonly #native: NativeAddon;
+  readonly #commits: CommitFeed;
   readonly #guard: InterruptGuard;
   readonly #post: (message: FromQueryWorker, transfer?: readonly ArrayBuffer[]) => void;
-  readonly #stores: Readonly<Record<StoreRead['store'], Store>>;
+  readonly #stores: Readonly<Record<StoreName, Store>>;
   readonly #idleTimer: NodeJS.Timeout;
   readonly #queries = new Map<number, RunningQuery>();
+  readonly #memory: QueryMemory;
+  readonly #worker: number;
   readonly #warnedAt = new Map<string, number>();
-  /** Queries that hold a cursor and a credit, in the order of their turns. */
+  /** Queries with a step to do, or with a cursor and a credit, in the order of their turns. */
   #ready: RunningQuery[] = [];
   #turnScheduled = false;
 
   constructor(
     data: QueryWorkerData,
-    native: Native,
+    native: NativeAddon,
     guard: InterruptGuard,
     post: (message: FromQueryWorker, transfer?: readonly ArrayBuffer[]) => void,
   ) {
     this.#native = native;
+    this.#commits = new CommitFeed(data.commits);
     this.#guard = guard;
     this.#post = post;
+    this.#memory = new QueryMemory(data.memory);
+    this.#worker = data.worker;
     const events = new EventDatabases(data.eventStorePath, (name, reason) => {
       this.#warn(name, 'an event database cannot be read and is left out of queries', reason);
     });
@@ -84,12 +107,12 @@ export class QueryExecutor {
       events: { what: 'event', files: () => events.scan(), pool: this.#newPool('event', data) },
       logs: {
         what: 'log',
-        files: () => logFiles(data.logStorePath, skipped('log')),
+        files: () => readableFiles(data.logStorePath, LOG_SCHEMA, skipped('log')),
         pool: this.#newPool('log', data),
       },
       metrics: {
         what: 'metric',
-        files: () => metricFiles(data.metricStorePath, skipped('metric')),
+        files: () => readableFiles(data.metricStorePath, METRIC_SCHEMA, skipped('metric')),
         pool: this.#newPool('metric', data),
       },
     };
@@ -137,14 +160,19 @@ export class QueryExecutor {
   }
 
   async #start(message: Extract<ToQueryWorker, { type: 'query.run' }>): Promise<void> {
-    const { id, read, deadline, credits } = message;
+    const { id, job, deadline, credits, seam } = message;
     const query: RunningQuery = {
       id,
-      read,
+      job,
       deadline,
       credits,
+      seam,
       abort: new AbortController(),
-      connections: [],
+      memory: new MemoryShare(this.#memory, this.#worker),
+      connections: new Map(),
+      scratch: null,
+      steps: null,
+      ranges: new Map(),
       cursor: null,
       opened: false,
       frames: 0,
@@ -152,35 +180,76 @@ export class QueryExecutor {
     };
     this.#queries.set(id, query);
     try {
-      const { files: listed, pool } = this.#stores[read.store];
-      const files = listed();
-      pool.retain(files);
-      const connections = await pool.acquire(files, query.abort.signal);
-      // A cancel may have come between the grant and this line; then nobody else gives them back.
-      if (!this.#queries.has(id)) return pool.release(connections);
-      query.connections = connections;
-      this.#open(query);
-      query.opened = true;
-      this.#makeReady(query);
+      const listed = this.#commits.next;
+      for (const name of storesOf(job)) {
+        const { pool, ...store } = this.#stores[name];
+        const files = store.files();
+        pool.retain(files);
+        const connections = await pool.acquire(files, query.abort.signal);
+        // A cancel may have come between the grant and this line; then nobody else gives them back.
+        if (!this.#queries.has(id)) return pool.release(connections);
+        query.connections.set(name, connections);
+      }
+      if (needsScratch(job)) query.scratch = new Scratch(query.memory);
+      this.#open(query, listed);
     } catch (error) {
       this.#failWith(query, error);
     }
   }
 
-  #open(query: RunningQuery): void {
-    if (query.connections.length === 0) return;
+  /** Everything the job needs is there: its clock is set, its turns begin. */
+  #open(query: RunningQuery, listed: bigint): void {
     const remainingMs = this.#remainingMs(query);
     if (remainingMs <= 0) {
       this.#fail(query, { kind: 'deadline' });
       return;
     }
-    const slots = query.connections.map((connection) => connection.slot);
+    const slots = slotsOf(query);
     this.#post({ type: 'query.executing', id: query.id, slots });
     for (const slot of slots) this.#native.slotDeadline(slot, remainingMs);
-    const { sql, params, sort, skip, take, fields, encoded } = query.read;
+    if (query.seam !== null) this.#beginSnapshots(query, query.seam, listed);
+    if (query.job.stages.length === 0) this.#openCursor(query);
+    else query.steps = runStages(query.job.stages, this.#contextOf(query));
+    query.opened = true;
+    this.#makeReady(query);
+  }
+
+  /** All the job reads of the store comes from one snapshot per database, and a stream goes on behind it (STR-3). */
+  #beginSnapshots(query: RunningQuery, table: 'events' | 'logs', listed: bigint): void {
+    const ticket = this.#commits.next;
+    const databases = this.#guard.execute(query.id, () =>
+      (query.connections.get(table) ?? []).map((connection) => ({
+        path: connection.file.path,
+        last: connection.beginSnapshot(table),
+      })),
+    );
+    this.#post({ type: 'query.seam', id: query.id, seam: { listed, ticket, databases } });
+  }
+
+  #contextOf(query: RunningQuery): StageContext {
+    const { scratch } = query;
+    return {
+      connections: (store) => query.connections.get(store) ?? [],
+      get scratch() {
+        if (scratch === null) throw new Error('the job has no scratch database');
+        return scratch;
+      },
+      memory: query.memory,
+      native: this.#native,
+      bind: (params) => bindRanges(params, query.ranges),
+      execute: (call) => this.#guard.execute(query.id, call),
+      setRanges: (index, ranges) => query.ranges.set(index, ranges),
+    };
+  }
+
+  #openCursor(query: RunningQuery): void {
+    const { store, sql, params, sort, skip, take, fields, encoded } = query.job.read;
+    const slots = slotsOfSource(query, store);
+    if (slots.length === 0) return;
+    const bound = bindRanges(params, query.ranges);
     query.cursor = this.#guard.execute(query.id, () =>
       this.#native.cursorOpen({
-        parts: slots.map((slot) => ({ slot, sql, params })),
+        parts: slots.map((slot) => ({ slot, sql, params: bound })),
         sort,
         skip,
         take,
@@ -191,7 +260,8 @@ export class QueryExecutor {
   }
 
   #makeReady(query: RunningQuery): void {
-    if (!query.opened || query.queued || query.credits === 0 || !this.#queries.has(query.id)) return;
+    if (!query.opened || query.queued || !this.#queries.has(query.id)) return;
+    if (query.steps === null && query.credits === 0) return;
     query.queued = true;
     this.#ready.push(query);
     this.#scheduleTurn();
@@ -206,10 +276,29 @@ export class QueryExecutor {
       const query = this.#ready.shift();
       if (query !== undefined) {
         query.queued = false;
-        this.#fetch(query);
+        if (query.steps === null) this.#fetch(query);
+        else this.#prepare(query, query.steps);
       }
       this.#scheduleTurn();
     });
+  }
+
+  /** One step of the stages; behind the last the read begins. */
+  #prepare(query: RunningQuery, steps: Generator<void, void, void>): void {
+    // An interrupt ends only what is inside SQLite.
+    if (this.#remainingMs(query) <= 0) {
+      this.#fail(query, { kind: 'deadline' });
+      return;
+    }
+    try {
+      if (steps.next().done === true) {
+        query.steps = null;
+        this.#openCursor(query);
+      }
+      this.#makeReady(query);
+    } catch (error) {
+      this.#failWith(query, error);
+    }
   }
 
   #fetch(query: RunningQuery): void {
@@ -259,7 +348,16 @@ export class QueryExecutor {
       this.#fail(query, { kind: 'deadline' });
       return;
     }
-    const { what } = this.#stores[query.read.store];
+    // A full disk, on which large sorts go on, has the same code.
+    const isOver = code === 'SQLITE_FULL' && query.scratch?.isFull === true;
+    const refusal = isOver ? memoryExceeded(query.memory.limit) : error;
+    if (refusal instanceof QueryError) {
+      this.#fail(query, { kind: 'refused', text: refusal.text });
+      return;
+    }
+    const what = storesOf(query.job)
+      .map((store) => this.#stores[store].what)
+      .join(', ');
     this.#warn('read', `a query failed while reading the ${what} databases`, errorText(error));
     const detail = code === null ? '' : ` (${code})`;
     this.#fail(query, {
@@ -277,11 +375,23 @@ export class QueryExecutor {
   #release(query: RunningQuery): void {
     this.#queries.delete(query.id);
     this.#ready = this.#ready.filter((other) => other !== query);
+    // Statements first, then their connections.
+    query.steps?.return();
+    query.steps = null;
     if (query.cursor !== null) this.#native.cursorClose(query.cursor);
     query.cursor = null;
-    for (const connection of query.connections) this.#native.slotDeadline(connection.slot, 0);
-    this.#stores[query.read.store].pool.release(query.connections);
-    query.connections = [];
+    query.scratch?.close();
+    query.scratch = null;
+    query.memory.release();
+    query.ranges.clear();
+    for (const [store, connections] of query.connections) {
+      for (const connection of connections) {
+        this.#native.slotDeadline(connection.slot, 0);
+        connection.endSnapshot();
+      }
+      this.#stores[store].pool.release(connections);
+    }
+    query.connections.clear();
   }
 
   #remainingMs(query: RunningQuery): number {
@@ -296,4 +406,25 @@ export class QueryExecutor {
     this.#warnedAt.set(`${subject}\n${reason}`, now);
     this.#post({ type: 'worker.warning', text, details: { subject, reason } });
   }
+}
+
+/** Everything an interrupt of the query has to reach. */
+function slotsOf(query: RunningQuery): number[] {
+  const slots = [...query.connections.values()].flatMap((connections) => connections.map(({ slot }) => slot));
+  return query.scratch === null ? slots : [...slots, query.scratch.slot];
+}
+
+/** The parts of a read, in the order that breaks ties (QL-71). */
+function slotsOfSource(query: RunningQuery, source: ReadSource): number[] {
+  if (source === 'scratch') return query.scratch === null ? [] : [query.scratch.slot];
+  return (query.connections.get(source) ?? []).map(({ slot }) => slot);
+}
+
+function bindRanges(params: readonly JobParam[], ranges: ReadonlyMap<number, Uint8Array>): SqlValue[] {
+  return params.map((param) => {
+    if (typeof param !== 'object' || param === null || param instanceof Uint8Array) return param;
+    const made = ranges.get(param.ranges);
+    if (made === undefined) throw new Error(`the ranges ${param.ranges} are asked for before they are made`);
+    return made;
+  });
 }

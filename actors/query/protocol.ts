@@ -2,7 +2,8 @@
  * What the main thread and the query workers say to each other. Frames travel as transferred memory,
  * under credits: a worker fills a frame only while it holds one for the query.
  */
-import type { ShardQuery } from '../../src/query/sql.js';
+import type { QueryJob } from '../../src/query/job.js';
+import type { Seam } from './tail/protocol.js';
 
 /** One result message holds about this much (WIRE-7). */
 export const FRAME_MAX_RECORDS = 1000;
@@ -11,17 +12,20 @@ export const FRAME_MAX_BYTES = 256 * 1024;
 /** Frames of one query that are on their way at once, from the worker to the kernel. */
 export const FRAME_CREDITS = 2;
 
-/** A read over all databases of a store: the same SELECT on each, merged (QX-23). */
-export type StoreRead = ShardQuery;
-
 /** What a worker is started with. */
 export interface QueryWorkerData {
   readonly eventStorePath: string;
   readonly logStorePath: string;
   readonly metricStorePath: string;
+  /** What the writers publish their commits in (STR-3). */
+  readonly commits: SharedArrayBuffer;
   /** Backs the {@link InterruptGuard} of this worker. */
   readonly guard: SharedArrayBuffer;
   readonly maxConnections: number;
+  /** Backs the {@link QueryMemory} of all workers. */
+  readonly memory: SharedArrayBuffer;
+  /** Which of its counters is this worker's. */
+  readonly worker: number;
   readonly idleConnectionMs: number;
 }
 
@@ -29,10 +33,12 @@ export type ToQueryWorker =
   | {
       readonly type: 'query.run';
       readonly id: number;
-      readonly read: StoreRead;
+      readonly job: QueryJob;
       /** CLOCK_MONOTONIC ns at which the query has to be over (QX-62). */
       readonly deadline: bigint;
       readonly credits: number;
+      /** A stream's initial set: this store is read from snapshots, and where they end is told (STR-3). */
+      readonly seam: 'events' | 'logs' | null;
     }
   | { readonly type: 'query.credit'; readonly id: number }
   | { readonly type: 'query.cancel'; readonly id: number }
@@ -42,6 +48,8 @@ export type ToQueryWorker =
 export type FromQueryWorker =
   /** The query holds these connections now. */
   | { readonly type: 'query.executing'; readonly id: number; readonly slots: readonly number[] }
+  /** Where the snapshots of a stream's initial set end; comes before its first frame. */
+  | { readonly type: 'query.seam'; readonly id: number; readonly seam: Seam }
   | {
       readonly type: 'query.frame';
       readonly id: number;
@@ -60,5 +68,5 @@ export type FromQueryWorker =
 export type QueryFailure =
   | { readonly kind: 'cancelled' }
   | { readonly kind: 'deadline' }
-  /** `text` is fit for the client (WIRE-21). */
-  | { readonly kind: 'storage'; readonly text: string };
+  /** `text` is fit for the client (WIRE-21); `refused` is a rejection of class X. */
+  | { readonly kind: 'storage' | 'refused'; readonly text: string };

@@ -5,15 +5,22 @@
 import type { Server, Socket } from 'node:net';
 import type { InspectionEvent, Observer } from 'xstate';
 import type { QuerySessionOutcome } from '../../machines/querySession.js';
+import { mayAdminister } from '../../src/access/adminDescriptor.js';
+import type { Caller, StoredDescriptor } from '../../src/access/caller.js';
 import { type EventReader, mayReadEvents } from '../../src/access/eventReadGate.js';
+import { callerSource } from '../../src/host/callers.js';
 import { tokenFromCredentials } from '../../src/host/peerIdentity.js';
+import { candidacyOf } from '../../src/indexes/fields.js';
 import { native } from '../../src/native/addon.js';
+import type { CrossSettings } from '../../src/query/crossFilter.js';
 import { QueryError } from '../../src/query/errors.js';
+import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { encodeError } from '../../src/wire/messages.js';
 import { listenOnUnixSocket, replaceableByOthers } from '../unixSocket.js';
 import { interpret } from './interpret.js';
 import type { QueryLogger } from './logger.js';
 import { type QuerySession, type QuerySessionHost, type QuerySlot, startQuerySession } from './session.js';
+import { TailThread } from './tail/tailThread.js';
 import { QueryWorkerPool } from './workerPool.js';
 
 const WORKERS = 2;
@@ -32,11 +39,25 @@ const SOCKET_MODE = 0o666;
 
 const STOPPING = 'shutting down: eventd is stopping';
 
-/** The settings of this service (QX-61, QX-62, WIRE-3). Changes hold for queries started later (QX-64). */
-export interface QueryLimits {
+/** The settings of this service (QX-61, QX-62, WIRE-3, QL-114, QL-117). Changes hold for queries started later (QX-64). */
+export interface QueryLimits extends CrossSettings {
   readonly maxConcurrentQueries: number;
+  /** In force at once for new streams (STR-9). */
+  readonly maxStreamingQueries: number;
   readonly maxQueryMessageBytes: number;
   readonly queryTimeoutMs: number;
+  /** Memory of all queries together, in force at once. */
+  readonly queryMemoryBytes: number;
+}
+
+/** The index policy as queries meet it. */
+export interface IndexPolicyPort {
+  /** Never blocks (QX-43). */
+  used(fields: readonly string[]): void;
+  /** `admin_sd`; null where it is missing or malformed (ACL-57). */
+  adminDescriptor(): Promise<StoredDescriptor | null>;
+  /** Resolves when the field is in the desired set. */
+  index(field: string): Promise<void>;
 }
 
 export interface QueryServiceOptions {
@@ -44,16 +65,24 @@ export interface QueryServiceOptions {
   readonly eventStorePath: string;
   readonly logStorePath: string;
   readonly metricStorePath: string;
+  /** What the writers publish their commits in, for streams (STR-5); by default nobody does. */
+  readonly commits?: SharedArrayBuffer;
   readonly limits: QueryLimits;
   readonly logger: QueryLogger;
   /** Groups whose members are administrators besides root; see `resolveAdminGroups` (HOST-67). */
   readonly adminGids?: ReadonlySet<number>;
   /** Token of the peer behind an accepted socket (QX-8); by default made of its Unix credentials. */
   readonly identify?: (fd: number) => EventReader;
+  /** The same as a caller that can be checked; by default the stand-in for KACS (HOST-66). */
+  readonly callers?: (fd: number) => Caller;
+  /** What queries ask for is told, and EVENTS INDEX goes there (IDX-3, IDX-47); without one it is refused. */
+  readonly policy?: IndexPolicyPort;
   /** Sees what every session's actor does. */
   readonly onInspect?: Observer<InspectionEvent>;
   /** Module of the worker threads. */
   readonly workerEntry?: URL;
+  /** Module of the tail thread. */
+  readonly tailEntry?: URL;
 }
 
 /** Counts since start, `running` and `connections` as of now. */
@@ -61,6 +90,10 @@ export interface QueryServiceStats {
   readonly connections: number;
   /** Queries that hold a slot. */
   readonly running: number;
+  /** Those of them that are streams. */
+  readonly streaming: number;
+  /** Bytes of memory they hold (`QueryMemoryBytes`). */
+  readonly memoryBytes: number;
   /** Requests answered by an error before anything was read. */
   readonly refused: number;
   /** Queries ended by an error, a timeout or their client while they ran. */
@@ -72,7 +105,9 @@ export interface QueryServiceStats {
 export class QueryService {
   readonly #server: Server;
   readonly #workers: QueryWorkerPool;
+  readonly #tail: TailThread;
   readonly #host: QuerySessionHost;
+  readonly #callers: (fd: number) => Caller;
   readonly #sessions = new Set<QuerySession>();
   /** Accepted before the service serves; their bytes stay in the kernel (LIFE-137). */
   #held: Socket[] | null = [];
@@ -80,6 +115,7 @@ export class QueryService {
   #adminGids: ReadonlySet<number>;
   #nextSession = 0;
   #running = 0;
+  #streaming = 0;
   /** Refused connections that still take their answer. */
   #lingering = 0;
   #refused = 0;
@@ -116,24 +152,36 @@ export class QueryService {
     this.#limits = options.limits;
     this.#adminGids = options.adminGids ?? new Set();
     this.#server = server;
+    const { eventStorePath, logStorePath, metricStorePath, logger } = options;
+    const commits = options.commits ?? CommitFeed.allocate();
+    const stores = { eventStorePath, logStorePath, metricStorePath, commits, logger };
+    this.#tail = new TailThread({
+      ...stores,
+      ...(options.tailEntry === undefined ? {} : { entry: options.tailEntry }),
+    });
     this.#workers = new QueryWorkerPool({
-      eventStorePath: options.eventStorePath,
-      logStorePath: options.logStorePath,
-      metricStorePath: options.metricStorePath,
-      logger: options.logger,
+      ...stores,
       workers: WORKERS,
+      memoryBytes: options.limits.queryMemoryBytes,
       ...(options.workerEntry === undefined ? {} : { entry: options.workerEntry }),
     });
     const ownUid = process.geteuid?.() ?? 0;
+    this.#callers =
+      options.callers ?? callerSource({ adapter: 'linux', adminGids: () => this.#adminGids, sink: null });
     this.#host = {
       logger: options.logger,
       onInspect: options.onInspect ?? null,
       identify:
         options.identify ?? ((fd) => tokenFromCredentials(native.peerCredentials(fd), this.#adminGids)),
       mayRead: (reader) => mayReadEvents(reader, ownUid),
-      parse: interpret,
+      parse: (text) => interpret(text, this.#limits),
+      used: (fields) => options.policy?.used(fields),
+      index: (fd, field) => this.#index(fd, field, options.policy ?? null),
       takeSlot: () => this.#takeSlot(),
-      run: (read, deadline, listener) => this.#workers.run(read, deadline, listener),
+      takeStream: () => this.#takeStream(),
+      run: (job, deadline, listener, seam) => this.#workers.run(job, deadline, listener, seam),
+      watch: (program, listener) => this.#tail.watch(program, this.#limits.crossTypeWindowMs, listener),
+      widen: (fd, bytes) => native.socketSendBuffer(fd, bytes),
       monotonicNs: () => native.monotonicNs(),
     };
   }
@@ -149,6 +197,7 @@ export class QueryService {
   /** New limits, for connections accepted and queries started from now on (QX-64). */
   updateLimits(limits: QueryLimits): void {
     this.#limits = limits;
+    this.#workers.setMemoryLimit(limits.queryMemoryBytes);
   }
 
   /** The admin groups resolved anew; connections accepted before keep their token (HOST-67, HOST-69). */
@@ -160,6 +209,8 @@ export class QueryService {
     return {
       connections: this.#sessions.size + (this.#held?.length ?? 0),
       running: this.#running,
+      streaming: this.#streaming,
+      memoryBytes: this.#workers.memoryUsed,
       refused: this.#refused,
       failed: this.#failed,
       delivered: this.#delivered,
@@ -186,7 +237,7 @@ export class QueryService {
     for (const session of this.#sessions) session.stop(STOPPING);
     const ended = Promise.all([...this.#sessions].map(({ closed }) => closed));
     // A session may wait for its worker's last word, and the pool stops within a bounded time.
-    await Promise.all([ended, this.#workers.stop()]);
+    await Promise.all([ended, this.#workers.stop(), this.#tail.stop()]);
   }
 
   #connected(socket: Socket): void {
@@ -240,23 +291,34 @@ export class QueryService {
     socket.end(encodeError(text));
   }
 
+  /** Who may comes before what may (QL-74, QL-75). Any error on the way denies (IDX-44). */
+  async #index(fd: number, field: string, policy: IndexPolicyPort | null): Promise<void> {
+    const caller = this.#callers(fd);
+    try {
+      const descriptor = (await policy?.adminDescriptor().catch(() => null)) ?? null;
+      if (!(await mayAdminister(caller, descriptor))) {
+        throw new QueryError('V', 'access denied', 'EVENTS INDEX is for administrators of the index policy');
+      }
+    } finally {
+      caller.close();
+    }
+    const candidacy = candidacyOf(field);
+    if (candidacy.kind === 'never') throw new QueryError('V', 'unsupported', candidacy.reason);
+    if (candidacy.kind === 'candidate') await policy?.index(field);
+  }
+
   #takeSlot(): QuerySlot {
     const limit = this.#limits.maxConcurrentQueries;
-    if (this.#running >= limit) {
-      throw new QueryError(
-        'V',
-        'limit exceeded',
-        `${limit} queries are running, as many as MaxConcurrentQueries allows`,
-      );
-    }
+    if (this.#running >= limit) throw tooMany(limit, 'queries', 'MaxConcurrentQueries');
     this.#running++;
-    let held = true;
-    return {
-      release: () => {
-        if (held) this.#running--;
-        held = false;
-      },
-    };
+    return slot(() => this.#running--);
+  }
+
+  #takeStream(): QuerySlot {
+    const limit = this.#limits.maxStreamingQueries;
+    if (this.#streaming >= limit) throw tooMany(limit, 'streams', 'MaxStreamingQueries');
+    this.#streaming++;
+    return slot(() => this.#streaming--);
   }
 
   #count(outcome: QuerySessionOutcome): void {
@@ -264,4 +326,18 @@ export class QueryService {
     else if (outcome === 'refused') this.#refused++;
     else this.#failed++;
   }
+}
+
+function slot(giveBack: () => void): QuerySlot {
+  let held = true;
+  return {
+    release: () => {
+      if (held) giveBack();
+      held = false;
+    },
+  };
+}
+
+function tooMany(limit: number, what: string, setting: string): QueryError {
+  return new QueryError('V', 'limit exceeded', `${limit} ${what} are running, as many as ${setting} allows`);
 }

@@ -6,10 +6,16 @@
 import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { createActor, fromPromise, type InspectionEvent, type Observer } from 'xstate';
-import { type QuerySessionOutcome, querySessionMachine } from '../../machines/querySession.js';
+import {
+  type QueryPlanVerdict,
+  type QuerySessionOutcome,
+  querySessionMachine,
+} from '../../machines/querySession.js';
 import type { EventReader } from '../../src/access/eventReadGate.js';
 import { descriptorOf, tryDescriptorOf } from '../../src/host/socketDescriptor.js';
 import { QueryError } from '../../src/query/errors.js';
+import type { QueryJob } from '../../src/query/job.js';
+import type { TailProgram } from '../../src/query/predicateProgram.js';
 import { FrameDecoder, FrameTooLong } from '../../src/wire/frame.js';
 import {
   decodeRequest,
@@ -19,7 +25,9 @@ import {
   oversizeError,
 } from '../../src/wire/messages.js';
 import type { QueryLogger } from './logger.js';
-import type { StoreRead } from './protocol.js';
+import { FRAME_CREDITS, type QueryFailure } from './protocol.js';
+import type { Seam } from './tail/protocol.js';
+import type { Watch, WatchListener } from './tail/tailThread.js';
 import type { QueryRun, QueryRunListener } from './workerPool.js';
 
 /** Time a client has to take an error before its socket is closed on it, in ms. */
@@ -27,6 +35,15 @@ const CLOSE_GRACE_MS = 1000;
 
 /** How often a client that ended its sending half is asked whether it is still there, in ms. */
 const PRESENCE_INTERVAL_MS = 50;
+
+/**
+ * What the kernel is asked to take of a stream for a client that is not scheduled just then: at 100,000
+ * events per second about a tenth of a second, or a few committed batches (STR-11).
+ */
+const STREAM_BUFFER_BYTES = 4 * 1024 * 1024;
+
+/** Immediates after which the socket has been polled for sure: the next one ends this turn, one more a whole poll. */
+const POLL_TURNS = 2;
 
 const INTERNAL_ERROR = 'storage error: the query could not be processed';
 const NO_BYTES = Buffer.alloc(0);
@@ -41,20 +58,47 @@ export interface QuerySessionHost {
   readonly mayRead: (reader: EventReader) => boolean;
   /** Throws {@link QueryError} (class P). */
   readonly parse: (text: string) => ParsedQuery;
+  /** A query that will run asks for these fields of events (QX-40). */
+  readonly used: (fields: readonly string[]) => void;
+  /** EVENTS INDEX of the peer behind a socket (QL-72, QL-74); throws {@link QueryError} (class V). */
+  readonly index: (fd: number, field: string) => Promise<void>;
   /** Takes a query slot; throws {@link QueryError} when there is none (QX-61). */
   readonly takeSlot: () => QuerySlot;
-  /** Runs the read on a worker. */
-  readonly run: (read: StoreRead, deadline: bigint, listener: QueryRunListener) => QueryRun;
+  /** Takes one of the MaxStreamingQueries; throws {@link QueryError} when there is none (STR-9). */
+  readonly takeStream: () => QuerySlot;
+  /** Runs the job on a worker; `seam` names the store of a stream's initial set. */
+  readonly run: (
+    job: QueryJob,
+    deadline: bigint,
+    listener: QueryRunListener,
+    seam: TailProgram['store'] | null,
+  ) => QueryRun;
+  /** Watches for a stream in the tail thread. */
+  readonly watch: (program: TailProgram, listener: WatchListener) => Watch;
+  /** Asks the kernel for a larger send buffer. */
+  readonly widen: (fd: number, bytes: number) => void;
   readonly monotonicNs: () => bigint;
 }
 
 /** A syntax tree, ready to be checked against the clock. */
-export interface ParsedQuery {
-  /** Throws {@link QueryError} (class V). */
-  plan(): StoreRead;
+export type ParsedQuery =
+  | {
+      readonly kind: 'read';
+      /** Throws {@link QueryError} (class V). */
+      plan(): PlannedQuery;
+    }
+  /** EVENTS INDEX, which reads nothing (QL-72). */
+  | { readonly kind: 'index'; readonly field: string };
+
+export interface PlannedQuery {
+  readonly job: QueryJob;
+  /** What a STREAM looks for in later commits; null for every other query. */
+  readonly tail: TailProgram | null;
+  /** What it counts for in the index policy, each field once (QX-40, QX-42). */
+  readonly trackedFields: readonly string[];
 }
 
-/** One of the MaxConcurrentQueries. */
+/** One of the MaxConcurrentQueries, or of the MaxStreamingQueries. */
 export interface QuerySlot {
   /** Safe twice. */
   release(): void;
@@ -96,12 +140,22 @@ class Connection {
   #reader: EventReader | null = null;
   #text = '';
   #parsed: ParsedQuery | null = null;
-  #read: StoreRead | null = null;
+  #planned: PlannedQuery | null = null;
   #deadline = 0n;
-  #slot: QuerySlot | null = null;
+  readonly #slots: QuerySlot[] = [];
   #run: QueryRun | null = null;
+  /** A stream's place in the tail thread, and where its initial set ends. */
+  #watch: Watch | null = null;
+  #seam: Seam | null = null;
+  /** The initial set is out: credits are the tail thread's. */
+  #catchingUp = false;
   /** Frames the worker sent and the machine has not ordered written: at most its credits. */
   readonly #frames: Uint8Array[] = [];
+  /** Frames written that the kernel has not taken. */
+  #unflushed = 0;
+  /** Units of the watch phase that wait to be offered to the machine. */
+  #offered: Uint8Array | null = null;
+  #units: { readonly frames: Uint8Array; readonly records: number }[] = [];
   #presence: NodeJS.Timeout | null = null;
 
   constructor(id: string, socket: Socket, limits: SessionLimits, host: QuerySessionHost) {
@@ -141,10 +195,15 @@ class Connection {
       actions: {
         readRequest: () => this.#readRequest(),
         startExecution: () => this.#startExecution(),
-        cancelExecution: () => this.#run?.cancel(),
+        cancelExecution: () => this.#cancelExecution(),
         writeFrame: () => this.#writeFrame(),
         writeNothing: () => this.#socket.write(encodeResult([])),
-        grantCredit: () => this.#run?.credit(),
+        startWatching: () => this.#startWatching(),
+        writeBatch: () => this.#writeUnit(),
+        grantCredit: () => {
+          if (this.#catchingUp) this.#watch?.credit();
+          else this.#run?.credit();
+        },
         writeEnd: () => this.#finish(encodeEnd()),
         writeError: (_, { text }) => this.#finish(encodeError(text)),
         release: () => this.#release(),
@@ -212,25 +271,40 @@ class Connection {
     return 'protocol error: the request could not be read';
   }
 
-  #parse(): void {
-    this.#parsed = this.#inWireWords('parse', () => this.#host.parse(this.#text));
+  async #parse(): Promise<void> {
+    this.#parsed = await this.#inWireWords('parse', () => this.#host.parse(this.#text));
     this.#text = '';
   }
 
-  #plan(): 'read' | 'nothing' {
-    return this.#inWireWords('plan', () => {
-      this.#slot = this.#host.takeSlot();
+  #plan(): Promise<QueryPlanVerdict> {
+    return this.#inWireWords('plan', async () => {
+      this.#slots.push(this.#host.takeSlot());
       if (this.#parsed === null || this.#reader === null) throw new Error('planned out of turn');
-      this.#read = this.#parsed.plan();
+      const parsed = this.#parsed;
       this.#parsed = null;
-      return this.#host.mayRead(this.#reader) ? 'read' : 'nothing';
+      if (parsed.kind === 'index') {
+        await this.#host.index(descriptorOf(this.#socket), parsed.field);
+        return 'nothing';
+      }
+      this.#planned = parsed.plan();
+      const streaming = this.#planned.tail !== null;
+      if (streaming) this.#slots.push(this.#host.takeStream());
+      // Whatever is refused is refused by now (QX-41).
+      this.#host.used(this.#planned.trackedFields);
+      if (this.#mayRead()) return streaming ? 'stream' : 'read';
+      return streaming ? 'silence' : 'nothing';
     });
   }
 
+  /** Asked when the query is planned, and again for every batch of a stream (STR-13). */
+  #mayRead(): boolean {
+    return this.#reader !== null && this.#host.mayRead(this.#reader);
+  }
+
   /** Errors a client may read keep their text; any other is a fault of ours and goes to the log. */
-  #inWireWords<Result>(step: string, work: () => Result): Result {
+  async #inWireWords<Result>(step: string, work: () => Result | Promise<Result>): Promise<Result> {
     try {
-      return work();
+      return await work();
     } catch (error) {
       if (error instanceof QueryError) throw new Error(error.text);
       this.#host.logger.error({ step, cause: String(error) }, 'a query could not be processed');
@@ -239,28 +313,108 @@ class Connection {
   }
 
   #startExecution(): void {
-    if (this.#read === null) throw new Error('executed without a plan');
-    this.#run = this.#host.run(this.#read, this.#deadline, {
-      onFrame: (frame, records) => {
-        this.#frames.push(frame);
-        this.send({ type: 'frame.arrived', records });
-      },
-      onFinished: () => this.send({ type: 'execution.finished' }),
-      onFailed: (failure) => {
-        if (failure.kind === 'deadline') this.send({ type: 'deadline.passed' });
-        else {
-          const text = failure.kind === 'storage' ? failure.text : INTERNAL_ERROR;
-          this.send({ type: 'execution.failed', text });
-        }
-      },
+    if (this.#planned === null) throw new Error('executed without a plan');
+    const { job, tail } = this.#planned;
+    this.#planned = null;
+    if (tail === null) {
+      this.#read(job, null);
+      return;
+    }
+    // Commits are accounted for before anything is read, so that none falls between the two phases (STR-3).
+    this.#watch = this.#host.watch(tail, {
+      onOpened: () => this.#read(job, tail.store),
+      onFrame: (frame, records) => this.#frameArrived(frame, records),
+      onLive: () => this.send({ type: 'stream.live' }),
+      onUnit: (frames, records) => this.#unitArrived(frames, records),
+      onFailed: (failure) => this.#executionFailed(failure),
     });
-    this.#read = null;
+  }
+
+  #read(job: QueryJob, seam: TailProgram['store'] | null): void {
+    const listener: QueryRunListener = {
+      onSeam: (told) => {
+        this.#seam = told;
+      },
+      onFrame: (frame, records) => this.#frameArrived(frame, records),
+      onFinished: () => this.send({ type: 'execution.finished' }),
+      onFailed: (failure) => this.#executionFailed(failure),
+    };
+    this.#run = this.#host.run(job, this.#deadline, listener, seam);
+  }
+
+  #frameArrived(frame: Uint8Array, records: number): void {
+    this.#frames.push(frame);
+    this.send({ type: 'frame.arrived', records });
+  }
+
+  #executionFailed(failure: QueryFailure): void {
+    if (failure.kind === 'deadline') {
+      this.send({ type: 'deadline.passed' });
+      return;
+    }
+    this.send({ type: 'execution.failed', text: 'text' in failure ? failure.text : INTERNAL_ERROR });
+  }
+
+  #cancelExecution(): void {
+    this.#run?.cancel();
+    this.#watch?.close();
+  }
+
+  /** Frames that the kernel has not taken yet keep their credits, so at most as many as before are under way. */
+  #startWatching(): void {
+    if (this.#seam === null || this.#watch === null) throw new Error('watched without a seam');
+    this.#catchingUp = true;
+    this.#widen();
+    this.#watch.attach(this.#seam, FRAME_CREDITS - this.#unflushed);
+  }
+
+  #widen(): void {
+    const fd = tryDescriptorOf(this.#socket);
+    try {
+      if (fd !== null) this.#host.widen(fd, STREAM_BUFFER_BYTES);
+    } catch (error) {
+      this.#host.logger.warn({ cause: String(error) }, 'a stream keeps the usual send buffer');
+    }
+  }
+
+  /**
+   * A committed batch is one unit; the stream ends when bytes of the one before are still here (STR-11,
+   * STR-12). Whether the socket takes more shows when it is polled, and several units may come before
+   * that: hence the turns in between.
+   */
+  #unitArrived(frames: Uint8Array, records: number): void {
+    if (!this.#mayRead()) return;
+    this.#units.push({ frames, records });
+    if (this.#units.length === 1) this.#offerUnits(0);
+  }
+
+  #offerUnits(turns: number): void {
+    for (let unit = this.#units[0]; unit !== undefined; unit = this.#units[0]) {
+      const blocked = this.#socket.writableLength > 0;
+      if (blocked && turns < POLL_TURNS) {
+        setImmediate(() => this.#offerUnits(turns + 1));
+        return;
+      }
+      // Out of the line before the machine is asked: one that has ended takes nothing.
+      this.#units.shift();
+      this.#offered = unit.frames;
+      this.send({ type: 'batch.arrived', records: unit.records, blocked });
+      this.#offered = null;
+      turns = 0;
+    }
+  }
+
+  #writeUnit(): void {
+    if (this.#offered === null) throw new Error('no unit is offered');
+    this.#socket.write(this.#offered);
   }
 
   #writeFrame(): void {
     const frame = this.#frames.shift();
     if (frame === undefined) throw new Error('no frame waits');
+    this.#unflushed++;
     this.#socket.write(frame, (error) => {
+      this.#unflushed--;
       if (!error) this.send({ type: 'frame.flushed' });
     });
   }
@@ -292,13 +446,14 @@ class Connection {
   #release(): void {
     if (this.#presence !== null) clearInterval(this.#presence);
     this.#frames.length = 0;
-    this.#run?.cancel();
+    this.#units = [];
+    this.#cancelExecution();
     this.#socket.destroy();
   }
 
   /** The slot is free only when the worker holds nothing of the query any more (QX-61, QX-68). */
   async #released(): Promise<void> {
     await this.#run?.released;
-    this.#slot?.release();
+    for (const slot of this.#slots) slot.release();
   }
 }

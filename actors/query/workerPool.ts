@@ -4,16 +4,18 @@
  */
 import { Worker } from 'node:worker_threads';
 import { native } from '../../src/native/addon.js';
+import type { QueryJob } from '../../src/query/job.js';
 import { InterruptGuard } from './interruptGuard.js';
 import type { QueryLogger } from './logger.js';
+import { QueryMemory } from './memory.js';
 import {
   FRAME_CREDITS,
   type FromQueryWorker,
   type QueryFailure,
   type QueryWorkerData,
-  type StoreRead,
   type ToQueryWorker,
 } from './protocol.js';
+import type { Seam } from './tail/protocol.js';
 
 /** Read connections one worker keeps open at most (QX-66); with 1 MB of page cache each, filled on demand. */
 const MAX_CONNECTIONS_PER_WORKER = 256;
@@ -38,6 +40,8 @@ const WORKER_LOST = 'storage error: the query was lost because its worker failed
 
 /** What a running query reports. After `onFinished` or `onFailed` nothing more comes. */
 export interface QueryRunListener {
+  /** Only for a stream's initial set, before its first frame. */
+  readonly onSeam?: (seam: Seam) => void;
   readonly onFrame: (frame: Uint8Array, records: number) => void;
   readonly onFinished: () => void;
   readonly onFailed: (failure: QueryFailure) => void;
@@ -57,8 +61,12 @@ export interface QueryWorkerPoolOptions {
   readonly eventStorePath: string;
   readonly logStorePath: string;
   readonly metricStorePath: string;
+  /** What the writers publish their commits in. */
+  readonly commits: SharedArrayBuffer;
   readonly logger: QueryLogger;
   readonly workers: number;
+  /** What all queries together may hold in memory (`QueryMemoryBytes`). */
+  readonly memoryBytes: number;
   /** Module of the worker thread. */
   readonly entry?: URL;
 }
@@ -86,12 +94,14 @@ interface Seat {
 export class QueryWorkerPool {
   readonly #options: QueryWorkerPoolOptions;
   readonly #seats: Seat[] = [];
+  readonly #memory: QueryMemory;
   #nextId = 1;
   #started = false;
   #stopping: Promise<void> | null = null;
 
   constructor(options: QueryWorkerPoolOptions) {
     this.#options = options;
+    this.#memory = QueryMemory.allocate(options.workers, options.memoryBytes);
     for (let index = 0; index < options.workers; index++) {
       const seat: Seat = {
         index,
@@ -117,8 +127,14 @@ export class QueryWorkerPool {
   /**
    * Starts a query on the worker that has the fewest.
    * @param deadline CLOCK_MONOTONIC ns
+   * @param seam the store of a stream, whose initial set the job makes
    */
-  run(read: StoreRead, deadline: bigint, listener: QueryRunListener): QueryRun {
+  run(
+    job: QueryJob,
+    deadline: bigint,
+    listener: QueryRunListener,
+    seam: 'events' | 'logs' | null = null,
+  ): QueryRun {
     if (this.#stopping !== null) {
       queueMicrotask(() => listener.onFailed({ kind: 'storage', text: WORKER_LOST }));
       return { credit: () => {}, cancel: () => {}, released: Promise.resolve() };
@@ -132,7 +148,7 @@ export class QueryWorkerPool {
     });
     const running: Running = { id, listener, release, slots: [], cancelled: false };
     seat.running.set(id, running);
-    send(seat, { type: 'query.run', id, read, deadline, credits: FRAME_CREDITS });
+    send(seat, { type: 'query.run', id, job, deadline, credits: FRAME_CREDITS, seam });
     return {
       released,
       credit: () => {
@@ -140,6 +156,16 @@ export class QueryWorkerPool {
       },
       cancel: () => this.#cancel(seat, running),
     };
+  }
+
+  /** Bytes of memory that running queries hold. */
+  get memoryUsed(): number {
+    return this.#memory.used;
+  }
+
+  /** A new `QueryMemoryBytes`, in force at once. */
+  setMemoryLimit(bytes: number): void {
+    this.#memory.setLimit(bytes);
   }
 
   /** Ends every query and closes every read connection (LIFE-207). Safe twice. */
@@ -162,7 +188,10 @@ export class QueryWorkerPool {
       eventStorePath: this.#options.eventStorePath,
       logStorePath: this.#options.logStorePath,
       metricStorePath: this.#options.metricStorePath,
+      commits: this.#options.commits,
       guard: shared,
+      memory: this.#memory.shared,
+      worker: seat.index,
       maxConnections: MAX_CONNECTIONS_PER_WORKER,
       idleConnectionMs: IDLE_CONNECTION_MS,
     };
@@ -190,6 +219,9 @@ export class QueryWorkerPool {
     switch (message.type) {
       case 'query.executing':
         running.slots = message.slots;
+        return;
+      case 'query.seam':
+        if (!running.cancelled) running.listener.onSeam?.(message.seam);
         return;
       case 'query.frame':
         if (!running.cancelled) running.listener.onFrame(message.frame, message.records);
@@ -239,6 +271,7 @@ export class QueryWorkerPool {
   #workerGone(seat: Seat, worker: Worker, cause: string): void {
     if (seat.worker !== worker) return;
     seat.worker = null;
+    this.#memory.forget(seat.index);
     const lost = [...seat.running.values()];
     for (const running of lost) {
       this.#ended(seat, running);

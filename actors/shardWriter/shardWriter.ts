@@ -7,11 +7,15 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
 import { type ChannelHandle, native } from '../../src/native/addon.js';
+import type { SheddingLimits } from '../../src/indexes/batchWindow.js';
+import { BuildSignal } from '../../src/indexes/buildSignal.js';
+import type { IndexedField } from '../../src/indexes/fields.js';
 import { CommitError, ShardCommitter, type ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from '../../src/stores/storeError.js';
 import type { FromWriter, ReaderToWriter, ToWriter, WriterDump } from '../messages.js';
 import { merge, type Observable, Subject, type Subscription } from '../rx.js';
 import { stateText } from '../stateText.js';
+import { type IndexChange, type ShardIndexesActor, startShardIndexes } from './indexes.js';
 
 export interface ShardWriterOptions extends ShardCommitterOptions {
   readonly shard: number;
@@ -25,10 +29,21 @@ export interface ShardWriterOptions extends ShardCommitterOptions {
   readonly clock?: NonNullable<ActorOptions<typeof shardWriterMachine>['clock']>;
   /** Awaited before each deed: a test holds the actor in a state with it. The daemon leaves it out. */
   readonly pace?: (deed: 'open' | 'commit' | 'close') => Promise<void>;
+  /** The indexes the shard is to have (IDX-7), and how builds are ended; null: it keeps those it has. */
+  readonly indexes?: WriterIndexes | null;
+}
+
+/** What a writer is told of indexes when it starts. */
+export interface WriterIndexes {
+  /** Of a `BuildSignal`, which others share. */
+  readonly signal: SharedArrayBuffer;
+  readonly desired: readonly IndexedField[];
+  readonly shedding: SheddingLimits;
 }
 
 export interface ShardWriter {
   readonly actor: ActorRefFrom<typeof shardWriterMachine>;
+  readonly indexes: ShardIndexesActor | null;
   /** What the daemon hears. Completes when the writer is closed. */
   readonly reports$: Observable<FromWriter>;
 }
@@ -40,7 +55,12 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
   const subscriptions: Subscription[] = [];
   let committer: ShardCommitter | null = null;
   let storedSynthetic = 0;
+  /** Of the lease that was asked for last. */
+  let leaseId = 0;
   const waiting: Extract<ToWriter, { type: 'synthetic' }>[] = [];
+  const indexes = indexesOf(options, (change, existing) =>
+    reports$.next({ type: 'indexes', change, existing }),
+  );
 
   const machine = shardWriterMachine.provide({
     actors: {
@@ -49,6 +69,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
         try {
           committer = new ShardCommitter(options);
           for (const { event } of waiting.splice(0)) committer.queue(event);
+          indexes?.opened(committer.indexes);
         } catch (error) {
           throw failureOf(error);
         }
@@ -61,6 +82,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
         try {
           const result = committer.commit(input.limits);
           storedSynthetic = result.synthetic;
+          if (result.rows > 0) indexes?.stored(result.rows);
           return result;
         } catch (error) {
           throw failureOf(error);
@@ -68,6 +90,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
       }),
       close: fromPromise(async () => {
         if (options.pace !== undefined) await options.pace('close');
+        indexes?.stop();
         committer?.close();
         committer = null;
       }),
@@ -86,6 +109,10 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
         reports$.next({ type: 'drained', lastSequences: committer?.lastSequences() ?? new Map() }),
       announceReadOnly: () => reports$.next({ type: 'readOnly' }),
       applyLimits: (_, limits) => native.channelLimit(channel, limits.maxBatchSize),
+      grantLease: () => {
+        const { rows, maxRows } = native.channelStatus(channel);
+        reports$.next({ type: 'leased', id: leaseId, pressure: Math.min(rows / Math.max(maxRows, 1), 1) });
+      },
     },
   });
 
@@ -97,7 +124,9 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
     ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
   actor.subscribe({
+    next: ({ value }) => indexes?.setIdle(value === 'idle'),
     complete: () => {
+      indexes?.stop();
       for (const subscription of subscriptions) subscription.unsubscribe();
       reports$.next({ type: 'closed' });
       reports$.complete();
@@ -114,6 +143,10 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
       owed: owed.length,
       owedRanges: owed.slice(0, DUMPED_RANGES).map(({ cpu, first, last }) => ({ cpu, first, last })),
       lastSequences: committer?.lastSequences() ?? new Map(),
+      indexes:
+        indexes === null
+          ? null
+          : { state: stateText(indexes.actor.getSnapshot().value), existing: indexes.existing() },
     };
   };
   actor.start();
@@ -123,6 +156,9 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
         case 'batch.available':
           actor.send({ type: 'batch.available', rows: message.rows });
           break;
+        case 'pressure':
+          indexes?.pressure(message.cpu, message.level);
+          break;
         case 'synthetic':
           if (committer === null) waiting.push(message);
           else committer.queue(message.event);
@@ -130,6 +166,17 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
           break;
         case 'limits':
           actor.send({ type: 'limits.changed', limits: message.limits });
+          indexes?.setLimits({ ...message.limits, shedding: message.shedding });
+          break;
+        case 'indexes':
+          indexes?.setDesired(message.desired);
+          break;
+        case 'lease':
+          leaseId = message.id;
+          actor.send({ type: 'lease.requested' });
+          break;
+        case 'leaseReturn':
+          if (message.id === leaseId) actor.send({ type: 'lease.returned' });
           break;
         case 'stop':
           actor.send({ type: 'writer.stop' });
@@ -146,7 +193,24 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
       }
     }),
   );
-  return { actor, reports$ };
+  return { actor, indexes, reports$ };
+}
+
+function indexesOf(
+  options: ShardWriterOptions,
+  onChange: (change: IndexChange, existing: readonly string[]) => void,
+): ShardIndexesActor | null {
+  const { shard, channel, limits, indexes, clock } = options;
+  if (indexes === undefined || indexes === null) return null;
+  return startShardIndexes({
+    shard,
+    channel,
+    limits: { ...limits, shedding: indexes.shedding },
+    desired: indexes.desired,
+    signal: new BuildSignal(indexes.signal),
+    onChange,
+    ...(clock === undefined ? {} : { clock }),
+  });
 }
 
 /** The channel a writer takes its segments from; its room is the readers' credit (ING-42). */

@@ -6,12 +6,13 @@ import type { ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
 import { InspectionFeed } from '../inspector/feed.js';
 import type { FromWriter, ReaderToWriter, ToWriter } from '../messages.js';
 import { linkPort } from '../streams.js';
-import { startShardWriter } from './shardWriter.js';
+import { startShardWriter, type WriterIndexes } from './shardWriter.js';
 
 export interface ShardWriterThreadData extends ShardCommitterOptions {
   readonly shard: number;
   readonly limits: WriterLimits;
   readonly readers: MessagePort;
+  readonly indexes?: WriterIndexes | null;
 }
 
 if (parentPort === null) throw new Error('shardWriter/worker.js runs as a worker thread only');
@@ -25,6 +26,7 @@ const feed = new InspectionFeed(`writer-${data.shard}`, (message) =>
   daemon.send({ type: 'inspection', message }),
 );
 feed.watch(writer.actor);
+if (writer.indexes !== null) feed.watch(writer.indexes.actor);
 daemon.messages$.subscribe((message) => {
   if (message.type === 'inspect') feed.enable(message.on);
 });

@@ -12,12 +12,12 @@ const SOURCES = join(PROJECT, 'bench/native');
 const OUT = join(PROJECT, 'native/out/bench');
 const HEADERS = join(SQLITE, 'deps/sqlite3');
 
-/** Path of a program of bench/native that writes with SQLite; compiled when there is none of the present source. */
+/** Path of a program of bench/native that writes with SQLite; compiled when there is none of the present sources. */
 export async function buildInsertLoop(name = 'insert_loop'): Promise<string> {
   mkdirSync(OUT, { recursive: true });
   const library = await sqliteLibrary();
   const source = join(SOURCES, `${name}.c`);
-  const program = join(OUT, `${name}-${digest(source)}`);
+  const program = join(OUT, `${name}-${digest(source, join(SOURCES, 'sqlite_loop.h'))}`);
   await once(program, [
     '-std=gnu11',
     '-O3',
@@ -68,6 +68,8 @@ async function once(target: string, args: readonly string[]): Promise<void> {
   renameSync(temporary, target);
 }
 
-function digest(file: string): string {
-  return createHash('sha256').update(readFileSync(file)).digest('hex').slice(0, 12);
+function digest(...files: readonly string[]): string {
+  const hash = createHash('sha256');
+  for (const file of files) hash.update(readFileSync(file));
+  return hash.digest('hex').slice(0, 12);
 }

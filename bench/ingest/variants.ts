@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ringFileName } from '../../src/host/kmes.js';
 import { native } from '../../src/native/addon.js';
-import { openShardWriter, WRITER_PRAGMAS } from '../../src/stores/shard.js';
+import { openShardWriter } from '../../src/stores/shard.js';
 import { CHECKPOINT_BYTES, ROW_OVERHEAD } from '../../src/stores/shardCommitter.js';
 import { shardFileName } from '../../src/stores/shardFiles.js';
+import { EVENT_SCHEMA } from '../../src/stores/shardSchema.js';
+import { writerPragmas } from '../../src/stores/storeFile.js';
 import { type Account, account } from './accounting.js';
 import { type Measured, measure } from './measure.js';
 import type { VariantResult, VariantTask } from './variant.js';
@@ -53,7 +55,7 @@ export async function runInsertLoop(bench: Bench, loops: number): Promise<Sample
     const bootId = Buffer.from(BOOT_ID).toString('hex');
     const runs = await Promise.all(
       files.map((file, cpu) => {
-        const args = [file, filledRing(bench, cpu), ...numbers, bootId, ...WRITER_PRAGMAS];
+        const args = [file, filledRing(bench, cpu), ...numbers, bootId, ...writerPragmas(EVENT_SCHEMA)];
         return measure<VariantResult>(bench.insertLoop, args);
       }),
     );

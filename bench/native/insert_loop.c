@@ -9,49 +9,17 @@
  * straight from the mapping. Prints one JSON line: seconds, cpuSeconds.
  */
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../../native/kmes_format.h"
-#include "sqlite3.h"
+#include "sqlite_loop.h"
 
 static const char insert_sql[] =
     "INSERT INTO events (boot_id, timestamp, cpu_id, sequence, origin_class, event_type,"
     " effective_token_guid, true_token_guid, process_guid, payload)"
     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-
-static void fail(const char *what, const char *why) {
-  fprintf(stderr, "insert_loop: %s: %s\n", what, why);
-  exit(1);
-}
-
-static void check(sqlite3 *db, int rc, const char *what) {
-  if (rc != SQLITE_OK && rc != SQLITE_DONE && rc != SQLITE_ROW) fail(what, sqlite3_errmsg(db));
-}
-
-static double now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static double cpu_now(void) {
-  struct rusage usage;
-  getrusage(RUSAGE_SELF, &usage);
-  return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-         (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-static void step(sqlite3 *db, sqlite3_stmt *statement, const char *what) {
-  check(db, sqlite3_step(statement), what);
-  check(db, sqlite3_reset(statement), what);
-}
 
 static void bind_event(sqlite3_stmt *insert, const uint8_t *event, uint32_t size) {
   uint32_t header = read_u32(event + KMES_HEADER_SIZE);
@@ -99,42 +67,27 @@ int main(int argc, char **argv) {
   size_t length;
   const uint8_t *event = map_ring(argv[2], &length), *end = event + length;
 
-  sqlite3 *db;
-  check(NULL, sqlite3_open_v2(argv[1], &db, SQLITE_OPEN_READWRITE, NULL), argv[1]);
-  for (int i = 8; i < argc; i++) {
-    char sql[256];
-    snprintf(sql, sizeof sql, "PRAGMA %s", argv[i]);
-    check(db, sqlite3_exec(db, sql, NULL, NULL, NULL), sql);
-  }
-  sqlite3_stmt *insert, *begin, *commit;
-  check(db, sqlite3_prepare_v2(db, insert_sql, -1, &insert, NULL), "prepare");
-  check(db, sqlite3_prepare_v2(db, "BEGIN IMMEDIATE", -1, &begin, NULL), "prepare");
-  check(db, sqlite3_prepare_v2(db, "COMMIT", -1, &commit, NULL), "prepare");
-  sqlite3_bind_blob(insert, 1, boot_id, sizeof boot_id, SQLITE_STATIC);
+  struct loop loop = loop_open(argv[1], argv + 8, insert_sql);
+  sqlite3_bind_blob(loop.insert, 1, boot_id, sizeof boot_id, SQLITE_STATIC);
 
-  double started = now(), cpu_started = cpu_now();
+  loop_start(&loop);
   unsigned long long done = 0, since_checkpoint = 0;
   while (done < events) {
-    step(db, begin, "BEGIN");
+    step(&loop, loop.begin, "BEGIN");
     for (unsigned long long i = 0; i < batch && done < events; i++, done++) {
       if ((size_t)(end - event) < KMES_FIXED_HEADER) fail("ring", "holds too few events");
       uint32_t size = read_u32(event + KMES_EVENT_SIZE);
       if (size < KMES_FIXED_HEADER || size > (size_t)(end - event)) fail("ring", "holds too few events");
-      bind_event(insert, event, size);
-      step(db, insert, "INSERT");
+      bind_event(loop.insert, event, size);
+      step(&loop, loop.insert, "INSERT");
       event += size;
       since_checkpoint += size + overhead;
     }
-    step(db, commit, "COMMIT");
+    step(&loop, loop.commit, "COMMIT");
     if (since_checkpoint < checkpoint) continue;
-    check(db, sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL), "checkpoint");
+    check(loop.db, sqlite3_wal_checkpoint_v2(loop.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL), "checkpoint");
     since_checkpoint = 0;
   }
-  double seconds = now() - started, cpu_seconds = cpu_now() - cpu_started;
-  sqlite3_finalize(insert);
-  sqlite3_finalize(begin);
-  sqlite3_finalize(commit);
-  sqlite3_close(db);
-  printf("{\"seconds\":%.6f,\"cpuSeconds\":%.6f}\n", seconds, cpu_seconds);
+  loop_finish(&loop);
   return 0;
 }

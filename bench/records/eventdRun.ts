@@ -1,6 +1,5 @@
 /** The real eventd under a load of records, and what became of every one of them. */
 import { statSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { type EventdRun, EventdWorld } from '../../test/fixtures/eventd.js';
@@ -55,11 +54,8 @@ export class RecordHost {
   static async start(store: Store, settings: Readonly<Record<string, number>> = {}): Promise<RecordHost> {
     // Its own samples would be counted with ours.
     const world = new EventdWorld({ cpus: 1, settings: { HealthMetricIntervalSeconds: 0, ...settings } });
-    const file = join(world.dir, 'stores', `${store}.db`);
+    const file = store === 'log' ? world.paths.logs : world.paths.metrics;
     try {
-      // Not beside the hive: the embedded registry watches that directory, and a write to a file in it
-      // wakes eventd's main thread.
-      world.writeHive({ [store === 'log' ? 'LogStorePath' : 'MetricStorePath']: file });
       return new RecordHost(world, store, file, await world.start());
     } catch (error) {
       await world.close();

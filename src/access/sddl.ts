@@ -3,6 +3,7 @@
  * Ours is strict: unknown tags, aliases or trailing text are errors that name their position.
  */
 import { formatPlainGuid, parseGuid } from '../host/guid.js';
+import { formatClaim, parseClaim } from './sddlClaim.js';
 import { formatCondition, parseCondition } from './sddlCondition.js';
 import { SddlError } from './sddlError.js';
 import { readSid } from './sddlSid.js';
@@ -33,6 +34,7 @@ const ACE_TYPES: ReadonlyMap<string, number> = new Map([
   ['XU', 0x0d],
   ['ZU', 0x0f],
   ['ML', 0x11],
+  ['RA', 0x12],
   ['SP', 0x13],
   ['TL', 0x14],
 ]);
@@ -233,6 +235,12 @@ class SddlParser {
       this.#at = condition.end;
       extra = condition.bytes;
     }
+    if (shape === 'attribute') {
+      this.#expect(';');
+      const claim = parseClaim(this.text, this.#at);
+      this.#at = claim.end;
+      extra = claim.bytes;
+    }
     this.#expect(')');
     return { type, flags, shape, mask, objectType, inheritedObjectType, sid, extra };
   }
@@ -302,5 +310,6 @@ function formatAce(ace: Ace): string {
     formatSidShort(ace.sid),
   ];
   if (ace.shape === 'callback' || ace.shape === 'callbackObject') fields.push(formatCondition(ace.extra));
+  if (ace.shape === 'attribute') fields.push(formatClaim(ace.extra));
   return `(${fields.join(';')})`;
 }

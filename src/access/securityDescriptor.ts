@@ -241,7 +241,8 @@ function buildAcl(acl: Acl): Uint8Array {
   return result;
 }
 
-function buildAce(ace: Ace): Uint8Array {
+/** One ACE as it stands in an ACL. */
+export function buildAce(ace: Ace): Uint8Array {
   const body: Uint8Array[] = [];
   if (ace.shape !== 'unknown') {
     const present =

@@ -109,8 +109,15 @@ export function sidsEqual(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
+/** A SID as a text that compares fast and serves as a key of maps. */
+export function sidKey(sid: Uint8Array): string {
+  return Buffer.from(sid.buffer, sid.byteOffset, sid.byteLength).toString('latin1');
+}
+
 export const SID_EVERYONE = parseSid('S-1-1-0');
 export const SID_LOCAL = parseSid('S-1-2-0');
+export const SID_OWNER_RIGHTS = parseSid('S-1-3-4');
+export const SID_ANONYMOUS = parseSid('S-1-5-7');
 export const SID_AUTHENTICATED_USERS = parseSid('S-1-5-11');
 export const SID_SYSTEM = parseSid('S-1-5-18');
 export const SID_ADMINISTRATORS = parseSid('S-1-5-32-544');

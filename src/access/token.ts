@@ -8,6 +8,8 @@ export const GROUP_FLAG_DENY_ONLY = 0x10;
 
 /** Bit numbers of privileges in a token's mask (ACL-73). */
 export const PRIVILEGE_SECURITY = 8n;
+export const PRIVILEGE_TAKE_OWNERSHIP = 9n;
+export const PRIVILEGE_RELABEL = 32n;
 
 export interface TokenGroup {
   readonly sid: Uint8Array;

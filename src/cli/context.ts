@@ -1,4 +1,6 @@
 import type { Readable, Writable } from 'node:stream';
+import type { QueryJob } from '../query/job.js';
+import type { Settings } from '../registry/settings.js';
 import type { Environment, ParsedOptions } from './options.js';
 import type { Output } from './output.js';
 import type { Paint } from './terminal.js';
@@ -10,6 +12,12 @@ export interface Streams {
   readonly stderr: Writable & { readonly isTTY?: boolean };
 }
 
+/** Makes the job of a query text, or throws QueryError. eventd's own code does it, so the program passes it in. */
+export type PlanQuery = (text: string, settings: PlanSettings) => Promise<QueryJob>;
+
+/** The settings that plans depend on. */
+export type PlanSettings = Pick<Settings, 'CrossTypeWindowMs' | 'CrossTypeMaxLookbackSeconds'>;
+
 /** What a command of evctl works with. */
 export interface CommandContext {
   readonly options: ParsedOptions;
@@ -18,8 +26,12 @@ export interface CommandContext {
   readonly output: Output;
   /** Is standard output a terminal? */
   readonly terminal: boolean;
+  /** Standard output itself, for what decides by its size. */
+  readonly stdout: Streams['stdout'];
   /** Styles for standard output. */
   readonly paint: Paint;
+  /** Plans a query the way eventd does. */
+  readonly plan: PlanQuery;
   /** Aborts on SIGINT and when standard output is closed. */
   readonly signal: AbortSignal;
 }
@@ -33,6 +45,8 @@ export class CommandFailure extends Error {
   constructor(
     message: string,
     readonly details: readonly string[] = [],
+    /** The program's exit code. */
+    readonly code: number = EXIT.failed,
   ) {
     super(message);
   }

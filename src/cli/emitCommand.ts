@@ -2,12 +2,10 @@
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
+import { MAX_BATCH } from '../wire/producers.js';
 import { type CommandContext, CommandFailure } from './context.js';
 import { JsonInputError, payloadFromJson } from './jsonInput.js';
 import { UsageError } from './options.js';
-
-/** Most events in one batch call (KMES-78). */
-export const MAX_BATCH = 256;
 
 /** Payload bytes of one batch, well below what kmesd takes in one request. */
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;

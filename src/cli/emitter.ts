@@ -1,5 +1,4 @@
-import { EmitClient, EmitError } from '../kmesd/emitClient.js';
-import { connectionFailure } from '../wire/client.js';
+import { Emitter as KmesEmitter } from '../wire/producers.js';
 import type { Emitter } from './emitCommand.js';
 
 /**
@@ -7,21 +6,9 @@ import type { Emitter } from './emitCommand.js';
  * @throws {ConnectionFailure}
  */
 export async function connectEmitter(path: string): Promise<Emitter> {
-  let client: EmitClient;
-  try {
-    client = await EmitClient.connect(path);
-  } catch (error) {
-    throw connectionFailure(path, error);
-  }
+  const emitter = await KmesEmitter.open(path);
   return {
-    async emitBatch(events) {
-      try {
-        return { emitted: await client.emitBatch(events), error: null };
-      } catch (error) {
-        if (error instanceof EmitError) return { emitted: error.emitted, error };
-        throw error;
-      }
-    },
-    close: () => client.close(),
+    emitBatch: (events) => emitter.emitEncoded(events),
+    close: () => emitter.close(),
   };
 }

@@ -1,23 +1,33 @@
 /** The program evctl: command line in, exit code out. */
 import { ConnectionFailure, QueryFailure } from '../wire/client.js';
-import { type CommandContext, CommandFailure, EXIT, Interrupted, type Streams } from './context.js';
+import {
+  type CommandContext,
+  CommandFailure,
+  EXIT,
+  Interrupted,
+  type PlanQuery,
+  type Streams,
+} from './context.js';
 import { COMMANDS, type CommandName, EVCTL_OPTIONS, evctlHelp } from './evctlOptions.js';
-import { type Environment, parseOptions, splitCommand, UsageError } from './options.js';
+import { type Environment, type ParsedOptions, parseOptions, splitCommand, UsageError } from './options.js';
 import { Output, OutputClosed } from './output.js';
 import { runQuery } from './queryCommand.js';
-import { paintFor, visible } from './terminal.js';
+import { type ColorMode, paintFor, visible } from './terminal.js';
 import { packageVersion } from './version.js';
 
 /**
  * Runs evctl.
  * @param interrupted aborts when the user wants to stop (SIGINT)
- * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted; `run`: that of its command
+ * @param plan for `--explain`
+ * @returns the exit code: 0 done, 1 failed, 2 wrong usage (a query that does not parse included), 130
+ * interrupted; `run`: that of its command
  */
 export async function evctl(
   args: readonly string[],
   env: Environment,
   streams: Streams,
   interrupted: AbortSignal,
+  plan: PlanQuery,
 ): Promise<number> {
   const output = new Output(streams.stdout);
   // With nobody left to read messages, failing to write one is no failure.
@@ -37,7 +47,9 @@ export async function evctl(
         stdin: streams.stdin,
         output,
         terminal,
-        paint: paintFor(terminal, options.has('no-color'), env),
+        stdout: streams.stdout,
+        paint: paintFor(terminal, colorMode(options), env),
+        plan,
         signal: AbortSignal.any([interrupted, output.failed]),
       };
       // Whatever became of the copy of its output, what the command ended with counts.
@@ -47,10 +59,16 @@ export async function evctl(
     await output.finish();
     return EXIT.done;
   } catch (error) {
-    const code = report(error, interrupted, output, command, streams);
-    if (!output.failed.aborted) await output.finish().catch(() => undefined);
-    return code;
+    // The message belongs below the output, and after a pager.
+    await output.finish().catch(() => undefined);
+    return report(error, interrupted, output, command, streams);
   }
+}
+
+function colorMode(options: ParsedOptions): ColorMode {
+  if (options.has('no-color')) return 'never';
+  const mode = options.get('color');
+  return mode === 'always' || mode === 'never' ? mode : 'auto';
 }
 
 /** The registry library names its own forms. */
@@ -66,6 +84,10 @@ async function run(command: Exclude<CommandName, 'run'> | null, context: Command
   switch (command) {
     case null:
       return runQuery(context);
+    case 'completion':
+      return (await import('./completion.js')).runCompletion(context);
+    case 'config':
+      return (await import('./configCommand.js')).runConfig(context);
     case 'inspect':
       return (await import('./inspectCommand.js')).runInspect(context);
     case 'emit': {
@@ -99,8 +121,9 @@ function report(
     return EXIT.usage;
   }
   streams.stderr.write(`evctl: ${visible(messageOf(cause))}\n`);
-  if (cause instanceof CommandFailure) for (const line of cause.details) streams.stderr.write(`${line}\n`);
-  return EXIT.failed;
+  if (!(cause instanceof CommandFailure)) return EXIT.failed;
+  for (const line of cause.details) streams.stderr.write(`${line}\n`);
+  return cause.code;
 }
 
 function messageOf(cause: unknown): string {

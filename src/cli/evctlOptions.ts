@@ -1,7 +1,16 @@
 /** The options and help texts of evctl. */
 import { type OptionRow, optionHelp } from './options.js';
 
-export const COMMANDS = ['emit', 'inspect', 'log', 'metric', 'registry', 'run'] as const;
+export const COMMANDS = [
+  'completion',
+  'config',
+  'emit',
+  'inspect',
+  'log',
+  'metric',
+  'registry',
+  'run',
+] as const;
 export type CommandName = (typeof COMMANDS)[number];
 
 /** '' stands for the plain form, the query. */
@@ -22,11 +31,39 @@ export const EVCTL_OPTIONS: readonly OptionRow[] = [
     name: 'format',
     short: 'o',
     value: 'FORMAT',
-    choices: ['pretty', 'jsonl', 'msgpack'],
+    choices: ['pretty', 'jsonl', 'csv', 'msgpack'],
     default: 'pretty',
     help: 'how records are written',
     commands: [QUERY],
   },
+  {
+    name: 'format',
+    short: 'o',
+    value: 'FORMAT',
+    choices: ['pretty', 'jsonl'],
+    default: 'pretty',
+    help: 'how settings are written',
+    commands: ['config'],
+  },
+  { name: 'follow', short: 'f', help: 'go on with records as they are stored (STREAM)', commands: [QUERY] },
+  {
+    name: 'since',
+    short: 'S',
+    value: 'TIME',
+    help: "as SINCE: '1h ago', today, 2026-05-01",
+    commands: [QUERY],
+  },
+  { name: 'until', short: 'U', value: 'TIME', help: 'as UNTIL', commands: [QUERY] },
+  { name: 'limit', short: 'n', value: 'N', help: 'as TAKE: so many records', commands: [QUERY] },
+  { name: 'chart', help: 'draw the samples of a METRIC query', commands: [QUERY] },
+  { name: 'explain', help: 'show how the query would run, do not run it', commands: [QUERY] },
+  {
+    name: 'store-dir',
+    value: 'DIR',
+    help: 'stores for --explain: DIR/events, DIR/logs.db, DIR/metrics.db',
+    commands: [QUERY],
+  },
+  { name: 'full', help: 'long values and texts whole (pretty)', commands: [QUERY] },
   { name: 'local', help: 'local time instead of UTC (pretty)', commands: [QUERY, 'inspect'] },
   {
     name: 'kmes',
@@ -68,7 +105,7 @@ export const EVCTL_OPTIONS: readonly OptionRow[] = [
     help: 'debug socket',
     env: 'EVENTD_DEBUG_SOCKET',
     default: '/run/eventd/debug.sock',
-    commands: ['inspect'],
+    commands: ['inspect', 'config'],
   },
   {
     name: 'follow',
@@ -83,9 +120,22 @@ export const EVCTL_OPTIONS: readonly OptionRow[] = [
     help: 'hive file of the embedded registry',
     env: 'EVENTD_REGISTRY',
     default: '/etc/eventd/eventd.reg',
-    commands: ['registry'],
+    commands: ['registry', 'config', QUERY],
   },
-  { name: 'no-color', help: 'no colours ($NO_COLOR does the same)', commands: [QUERY, 'inspect'] },
+  { name: 'no-pager', help: 'no pager on a terminal ($EVCTL_PAGER, $PAGER, less)', commands: [QUERY] },
+  {
+    name: 'color',
+    value: 'WHEN',
+    choices: ['auto', 'always', 'never'],
+    default: 'auto',
+    help: 'colours',
+    commands: [QUERY, 'inspect', 'config'],
+  },
+  {
+    name: 'no-color',
+    help: 'the same as --color=never; $NO_COLOR is obeyed, too',
+    commands: [QUERY, 'inspect', 'config'],
+  },
   { name: 'help', short: 'h', help: 'show this text' },
   { name: 'version', short: 'V', help: 'show the version' },
 ];
@@ -94,9 +144,24 @@ const INTRODUCTIONS: Readonly<Record<CommandName | typeof QUERY, string>> = {
   [QUERY]: `Usage: evctl [OPTIONS] 'QUERY'
        evctl [OPTIONS] --file PATH
        evctl [OPTIONS] -              (query from standard input)
-       evctl emit|inspect|log|metric|registry|run ... (each has its own --help)
+       evctl completion|config|emit|inspect|log|metric|registry|run ... (each has its own --help)
 
 Asks eventd and prints the records. 'EVENTS TAKE 20' shows the newest twenty events.
+Exit codes: 0 done, 1 failed, 2 wrong usage or a query that does not parse, 130 interrupted.
+`,
+  completion: `Usage: evctl completion bash|zsh
+
+Prints a script that completes options, keywords, fields, and the names that are stored.
+
+  . <(evctl completion bash)                                   in ~/.bashrc
+  evctl completion zsh > ~/.zsh/completions/_evctl             a directory in $fpath
+`,
+  config: `Usage: evctl config [OPTIONS] [SETTING...]
+
+Shows settings, all by default: the value in force, default and range, where the value comes from, and
+whether a change applies live or at a restart. Sources: hive, default, and kept, where the hive's value is
+invalid or waits for a restart; the reason stands below. The running eventd is asked on its debug socket.
+With --registry, or where it cannot be asked, the hive file shows what a start would take.
 `,
   emit: `Usage: evctl emit [OPTIONS] TYPE JSON
        evctl emit [OPTIONS] TYPE -    (one JSON value per line from standard input)

@@ -1,7 +1,7 @@
 /** `evctl inspect`: the states of eventd's actors, read from the debug socket. */
 import { connect, type Socket } from 'node:net';
 import { checkPath, connectionFailure } from '../wire/client.js';
-import { type CommandContext, CommandFailure } from './context.js';
+import { type CommandContext, CommandFailure, Interrupted } from './context.js';
 import { InspectModel } from './inspectModel.js';
 import { figuresLine, TransitionLines, treeText } from './inspectText.js';
 import { UsageError } from './options.js';
@@ -28,14 +28,20 @@ export async function runInspect(context: CommandContext): Promise<void> {
   checkPath(path);
   const follow = options.has('follow');
   const view = options.has('json') ? new RawView() : new TableView(context);
-  for await (const line of linesOf(path, signal, () => view.isReady)) {
-    const text = line === null ? view.ready() : view.line(line);
-    if (view.refused !== null) throw new CommandFailure(`${path}: ${view.refused}`);
+  try {
+    for await (const line of linesOf(path, signal, () => view.isReady)) {
+      const text = line === null ? view.ready() : view.line(line);
+      if (view.refused !== null) throw new CommandFailure(`${path}: ${view.refused}`);
+      if (text !== null) await output.write(text);
+      if (view.isReady && !follow) return;
+    }
+    const text = view.ready();
     if (text !== null) await output.write(text);
-    if (view.isReady && !follow) return;
+  } catch (error) {
+    // It has no other end: whoever followed has seen what there was to see.
+    if (follow && signal.aborted && signal.reason instanceof Interrupted) return;
+    throw error;
   }
-  const text = view.ready();
-  if (text !== null) await output.write(text);
   if (follow) throw new CommandFailure(`${path}: eventd closed the debug socket`);
 }
 
@@ -119,8 +125,11 @@ class TableView implements View {
   }
 }
 
-/** Lines as they arrive; null stands for a pause, which in the initial burst counts as its end. */
-async function* linesOf(
+/**
+ * Lines of the debug socket as they arrive; null stands for a pause, which in the initial burst counts as
+ * its end.
+ */
+export async function* linesOf(
   path: string,
   signal: AbortSignal,
   isReady: () => boolean,

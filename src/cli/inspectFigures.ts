@@ -49,6 +49,15 @@ const RECORD_WRITER: readonly Column[] = [
   health,
 ];
 
+/** What it has deleted since the start. */
+const RETENTION: readonly Column[] = [
+  count('sweeps', '', 'sweeps'),
+  count('events', '', 'events'),
+  count('records', '', 'log records'),
+  count('samples', '', 'samples deleted'),
+  word('failure', 'failed:'),
+];
+
 const DAEMON: readonly Column[] = [
   (figures) =>
     typeof figures.upSeconds === 'number'
@@ -68,6 +77,7 @@ const COLUMNS: Readonly<Record<string, readonly Column[]>> = {
   writer: WRITER,
   'log-writer': RECORD_WRITER,
   'metric-writer': RECORD_WRITER,
+  retention: RETENTION,
 };
 
 /** What `reader-0` and `reader-1` have in common, and `querySession:7` and `querySession:8`. */
@@ -115,6 +125,12 @@ function trouble(key: string, what: string): Column {
     const value = grouped(figures[key]);
     return value === null || value === '0' ? null : { text: `${value} ${what}`, alarming: true };
   };
+}
+
+/** A word of trouble, where there is one. */
+function word(key: string, before: string): Column {
+  return (figures) =>
+    typeof figures[key] === 'string' ? { text: `${before} ${figures[key]}`, alarming: true } : null;
 }
 
 function percent(key: string, label: string, high: number): Column {

@@ -35,6 +35,8 @@ export class ParsedOptions {
     readonly values: ReadonlyMap<string, string>,
     /** The positionals that stood behind `--`. */
     readonly operands: readonly string[] = [],
+    /** Options with a value that the command line itself names. */
+    readonly named: ReadonlySet<string> = new Set(),
   ) {}
 
   /** Was the switch given? */
@@ -90,6 +92,7 @@ export function parseOptions(
   }
   const switches = new Set<string>();
   const values = new Map<string, string>();
+  const named = new Set<string>();
   for (const row of rows) {
     const given = parsed.values[row.name];
     if (row.value === undefined) {
@@ -103,11 +106,18 @@ export function parseOptions(
     if (row.choices !== undefined && !row.choices.includes(value))
       throw new UsageError(`--${row.name}: must be ${listed(row.choices)}, not '${value.slice(0, 40)}'`);
     values.set(row.name, value);
+    if (typeof given === 'string') named.add(row.name);
   }
   const positionals = parsed.positionals.map(unmasked);
   const terminator = parsed.tokens.findIndex((token) => token.kind === 'option-terminator');
   const behind = terminator === -1 ? 0 : parsed.tokens.length - terminator - 1;
-  return new ParsedOptions(positionals, switches, values, positionals.slice(positionals.length - behind));
+  return new ParsedOptions(
+    positionals,
+    switches,
+    values,
+    positionals.slice(positionals.length - behind),
+    named,
+  );
 }
 
 function parseStrictly(args: readonly string[], rows: readonly OptionRow[]) {

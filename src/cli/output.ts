@@ -3,6 +3,7 @@
  * and a reader that went away (`evctl ... | head`) ends the work quietly.
  */
 import type { Writable } from 'node:stream';
+import type { Pager } from './pager.js';
 
 /** The reader of standard output closed it; the program ends quietly with 0. */
 export class OutputClosed extends Error {
@@ -14,18 +15,43 @@ export class OutputClosed extends Error {
 
 const BATCH_BYTES = 64 * 1024;
 
+/** What may wait for a reader who takes its time: a pager, or one whom eventd would not wait for. */
+export const PATIENT_BYTES = 64 * 1024 * 1024;
+
 export class Output {
+  #stream: Writable;
+  #pager: Pager | null = null;
+  /** Bytes the stream may hold back before a write waits. */
+  #slack = 0;
   #pending: (string | Uint8Array)[] = [];
   #pendingBytes = 0;
   #scheduled: NodeJS.Immediate | null = null;
   #failure: Error | null = null;
   readonly #failed: AbortController = new AbortController();
 
-  constructor(readonly stream: Writable) {
+  constructor(stream: Writable) {
+    this.#stream = stream;
+    this.#watch(stream);
+  }
+
+  #watch(stream: Writable): void {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      this.#failure = error.code === 'EPIPE' ? new OutputClosed() : error;
+      this.#failure ??= error.code === 'EPIPE' ? new OutputClosed() : error;
       this.#failed.abort(this.#failure);
     });
+  }
+
+  /** Writes no longer wait before {@link PATIENT_BYTES} are held back. */
+  bePatient(): void {
+    this.#slack = PATIENT_BYTES;
+  }
+
+  /** From now on everything goes through a pager; before the first write only. */
+  page(pager: Pager): void {
+    this.#pager = pager;
+    this.#stream = pager;
+    this.#watch(pager);
+    this.bePatient();
   }
 
   /** Aborts with {@link OutputClosed} (or the write error) as soon as writing has failed. */
@@ -47,14 +73,16 @@ export class Output {
 
   /** Writes what is pending and waits until the stream can take more. */
   async flush(): Promise<void> {
-    if (!this.#send() && this.#failure === null) {
+    this.#send();
+    const stream = this.#stream;
+    if (stream.writableNeedDrain && stream.writableLength > this.#slack && this.#failure === null) {
       await new Promise<void>((resolve) => {
         const done = () => {
-          this.stream.off('drain', done);
+          stream.off('drain', done);
           this.failed.removeEventListener('abort', done);
           resolve();
         };
-        this.stream.on('drain', done);
+        stream.on('drain', done);
         this.failed.addEventListener('abort', done);
       });
     }
@@ -62,22 +90,30 @@ export class Output {
   }
 
   /**
-   * Writes what is pending and waits until the system has all of it; after that the process may end.
+   * Writes what is pending and waits until the system has all of it, and a pager has ended; after that the
+   * process may end.
    * @throws {OutputClosed} when nobody reads any more
    */
   async finish(): Promise<void> {
-    await this.flush();
-    await new Promise<void>((resolve) => this.stream.write('', () => resolve()));
-    if (this.#failure !== null) throw this.#failure;
+    try {
+      await this.flush();
+      await new Promise<void>((resolve) => this.#stream.write('', () => resolve()));
+      if (this.#failure !== null) throw this.#failure;
+    } finally {
+      if (this.#pager !== null) {
+        this.#pager.end();
+        await this.#pager.ended;
+      }
+    }
   }
 
-  #send(): boolean {
+  #send(): void {
     if (this.#scheduled !== null) clearImmediate(this.#scheduled);
     this.#scheduled = null;
-    if (this.#pending.length === 0) return !this.stream.writableNeedDrain;
+    if (this.#pending.length === 0) return;
     const pieces = this.#pending.map((piece) => (typeof piece === 'string' ? Buffer.from(piece) : piece));
     this.#pending = [];
     this.#pendingBytes = 0;
-    return this.stream.write(Buffer.concat(pieces));
+    this.#stream.write(Buffer.concat(pieces));
   }
 }

@@ -14,9 +14,9 @@
 
 import { EVENT_COLUMNS } from '../stores/eventColumns.js';
 import type { EventRecord } from '../wire/client.js';
-import { MsgpackExt, type MsgpackValue } from '../wire/msgpackReader.js';
-import { base64 } from './jsonl.js';
-import { jsonString, type Paint, type Style, visible } from './terminal.js';
+import type { MsgpackValue } from '../wire/msgpackReader.js';
+import { displayWidth, jsonString, type Paint, padTo, type Style, visible } from './terminal.js';
+import { histogramText, SHORT, sampleParts, shortText, timeText, WHOLE } from './valueText.js';
 
 type Fields = ReadonlyMap<string, MsgpackValue>;
 
@@ -27,15 +27,15 @@ const HEADER: ReadonlySet<string> = new Set(EVENT_COLUMNS);
 const MAX_TYPE_WIDTH = 40;
 const MAX_PLACE_WIDTH = 24;
 const MAX_SERIES_WIDTH = 60;
-/** Longest string value and most items of a nested value shown. */
-const MAX_STRING = 240;
-const MAX_ITEMS = 32;
-const MAX_DEPTH = 6;
+/** Lines of one log message that are shown. */
+const MAX_LINES = 50;
 
 export interface PrettyOptions {
   readonly paint: Paint;
   /** Local time instead of UTC. */
   readonly local: boolean;
+  /** Long values and texts whole. */
+  readonly full: boolean;
 }
 
 /** Turns records into lines; remembers column widths from one record to the next. */
@@ -45,16 +45,25 @@ export class PrettyPrinter {
 
   constructor(readonly options: PrettyOptions) {}
 
-  /** One record as one line, with its line end. */
+  /** The lines of one result message, their columns below each other. */
+  message(records: readonly EventRecord[]): string {
+    for (const { fields } of records) this.#measure(fields);
+    return records.map((record) => this.line(record)).join('');
+  }
+
+  /** One record as one line, with its line end; a log message of several lines as so many. */
   line(record: EventRecord): string {
     const { fields } = record;
     const timestamp = fields.get('timestamp');
     const type = fields.get('event_type');
     if (typeof timestamp !== 'bigint') return `${this.#pairs(fields, () => true)}\n`;
-    const time = this.#paint('dim', timeText(timestamp, this.options.local));
+    const plainTime = timeText(timestamp, this.options.local);
+    const time = this.#paint('dim', plainTime);
     if (typeof type !== 'string') {
       const rest =
-        this.#log(fields) ?? this.#sample(fields) ?? this.#pairs(fields, (name) => name !== 'timestamp');
+        this.#log(fields, plainTime.length) ??
+        this.#sample(fields) ??
+        this.#pairs(fields, (name) => name !== 'timestamp');
       return `${time}  ${rest}\n`;
     }
     if (isSynthetic(fields)) {
@@ -64,45 +73,67 @@ export class PrettyPrinter {
     return `${time}  ${this.#event(type, fields)}`.trimEnd().concat('\n');
   }
 
-  /** A log record with the fields of a line, the boot aside; `!` marks what came from standard error. */
-  #log(fields: Fields): string | null {
+  /** Lets the columns grow to what a record needs. */
+  #measure(fields: Fields): void {
+    const [type, origin, message] = ['event_type', 'origin', 'message'].map((name) => fields.get(name));
+    if (typeof type === 'string') {
+      if (isSynthetic(fields)) return;
+      this.#placeWidth = grown(this.#placeWidth, placeText(fields), MAX_PLACE_WIDTH);
+      this.#typeWidth = grown(this.#typeWidth, typeText(type), MAX_TYPE_WIDTH);
+    } else if (typeof origin === 'string' && typeof message === 'string') {
+      this.#typeWidth = grown(this.#typeWidth, visible(origin), MAX_TYPE_WIDTH);
+    } else {
+      const series = sampleParts(fields)?.series;
+      if (series !== undefined) this.#typeWidth = grown(this.#typeWidth, series, MAX_SERIES_WIDTH);
+    }
+  }
+
+  /**
+   * A log record with the fields of a line, the boot aside; `!` marks what came from standard error. Further lines of
+   * the message stand below its beginning, behind a bar that the message cannot forge: it is not at a line's start.
+   */
+  #log(fields: Fields, timeWidth: number): string | null {
     const [origin, message, isError] = ['origin', 'message', 'is_error'].map((name) => fields.get(name));
     if (typeof origin !== 'string' || typeof message !== 'string' || typeof isError !== 'boolean')
       return null;
     const shown = visible(origin);
     this.#typeWidth = grown(this.#typeWidth, shown, MAX_TYPE_WIDTH);
-    const text = isError ? this.#paint('red', `! ${visible(message)}`) : `  ${visible(message)}`;
-    return `${this.#paint('bold', shown.padEnd(this.#typeWidth))} ${text}`;
+    const head = padTo(shown, this.#typeWidth);
+    const indent = ' '.repeat(timeWidth + 2 + displayWidth(head) + 1);
+    const lines = message.replace(/\r?\n$/, '').split(/\r?\n/);
+    const kept = this.options.full ? lines : lines.slice(0, MAX_LINES);
+    const texts = kept.map((line) => visible(line));
+    if (kept.length < lines.length) texts.push(`… ${lines.length - kept.length} more lines, see --full`);
+    const [first = '', ...others] = texts.map((text) => (isError ? this.#paint('red', text) : text));
+    const mark = isError ? this.#paint('red', '!') : ' ';
+    const further = others.map((text) => `\n${indent}${this.#paint('dim', '│')} ${text}`);
+    return `${this.#paint('bold', head)} ${mark} ${first}${further.join('')}`;
   }
 
   /** A sample as Prometheus users write it: `name{label="x"}  value`. */
   #sample(fields: Fields): string | null {
-    const name = fields.get('name');
-    const value = fields.get('value');
-    if (typeof name !== 'string' || value === undefined) return null;
-    const labels = [...fields].filter(([key]) => key !== 'timestamp' && key !== 'name' && key !== 'value');
-    if (labels.some(([, label]) => typeof label !== 'string')) return null;
-    const pairs = labels.map(([key, label]) => `${visible(key)}=${jsonString(String(label))}`).join(',');
-    const series = `${visible(name)}${pairs === '' ? '' : `{${pairs}}`}`;
-    this.#typeWidth = grown(this.#typeWidth, series, MAX_SERIES_WIDTH);
-    return `${this.#paint('bold', series.padEnd(this.#typeWidth))}  ${histogramText(value) ?? short(value)}`;
+    const sample = sampleParts(fields);
+    if (sample === null) return null;
+    this.#typeWidth = grown(this.#typeWidth, sample.series, MAX_SERIES_WIDTH);
+    const series = this.#paint('bold', padTo(sample.series, this.#typeWidth));
+    return `${series}  ${histogramText(sample.value) ?? this.#value(sample.value)}`;
   }
 
   #event(type: string, fields: Fields): string {
-    const cpu = fields.get('cpu_id');
-    const sequence = fields.get('sequence');
-    const place = `${cpu === undefined || cpu === null ? '-' : short(cpu)}/${
-      sequence === undefined || sequence === null ? '-' : short(sequence)
-    }`;
+    const place = placeText(fields);
+    const shownType = typeText(type);
     this.#placeWidth = grown(this.#placeWidth, place, MAX_PLACE_WIDTH);
-    const shownType = /^[^\s"=]+$/u.test(type) ? visible(type) : jsonString(type);
     this.#typeWidth = grown(this.#typeWidth, shownType, MAX_TYPE_WIDTH);
-    const padding = ' '.repeat(Math.max(0, this.#typeWidth - shownType.length));
+    const padding = ' '.repeat(Math.max(0, this.#typeWidth - displayWidth(shownType)));
     return [
-      this.#paint('dim', place.padEnd(this.#placeWidth)),
+      this.#paint('dim', padTo(place, this.#placeWidth)),
       this.#paint('bold', shownType) + padding,
       this.#pairs(fields, (name) => !HEADER.has(name)),
     ].join('  ');
+  }
+
+  #value(value: MsgpackValue): string {
+    return shortText(value, this.options.full ? WHOLE : SHORT);
   }
 
   #pairs(fields: Fields, wanted: (name: string) => boolean): string {
@@ -113,7 +144,7 @@ export class PrettyPrinter {
       const shown =
         name === 'timestamp' && typeof value === 'bigint'
           ? timeText(value, this.options.local)
-          : short(value);
+          : this.#value(value);
       parts.push(`${this.#paint('cyan', `${shownName}=`)}${shown}`);
     }
     return parts.join(' ');
@@ -124,16 +155,14 @@ export class PrettyPrinter {
   }
 }
 
-/** `31 observed, sum 6.25: 20 ≤ 0.1, 28 ≤ 0.5`, or null for anything that is no histogram (QL-102). */
-function histogramText(value: MsgpackValue): string | null {
-  if (!(value instanceof Map)) return null;
-  const [boundaries, counts, total, sum] = ['boundaries', 'counts', 'total_count', 'sum'].map((key) =>
-    value.get(key),
-  );
-  if (!Array.isArray(boundaries) || !Array.isArray(counts) || total === undefined || sum === undefined)
-    return null;
-  const buckets = boundaries.map((bound, i) => `${short(counts[i] ?? null)} ≤ ${short(bound)}`);
-  return `${short(total)} observed, sum ${short(sum)}${buckets.length === 0 ? '' : `: ${buckets.join(', ')}`}`;
+/** `cpu/sequence`. */
+function placeText(fields: Fields): string {
+  const part = (name: string) => shortText(fields.get(name) ?? '-');
+  return `${part('cpu_id')}/${part('sequence')}`.replaceAll('"-"', '-');
+}
+
+function typeText(type: string): string {
+  return /^[^\s"=]+$/u.test(type) ? visible(type) : jsonString(type);
 }
 
 /** True only for rows eventd made itself: both columns were asked for and are nil. */
@@ -147,7 +176,7 @@ function syntheticText(
 ): { readonly style: Style; readonly text: string } | null {
   const shown = (name: string) => {
     const value = fields.get(name);
-    return value === undefined ? '?' : short(value);
+    return value === undefined ? '?' : shortText(value);
   };
   switch (type) {
     case 'synthetic.gap': {
@@ -180,62 +209,6 @@ function syntheticText(
   }
 }
 
-/** ISO 8601 to the microsecond; the last three digits are noise to a reader and in the other formats. */
-export function timeText(ns: bigint, local: boolean): string {
-  const micros = ns / 1000n - (ns % 1000n < 0n ? 1n : 0n);
-  const ms = Number(micros / 1000n - (micros % 1000n < 0n ? 1n : 0n));
-  const date = new Date(ms);
-  if (Number.isNaN(date.getTime())) return `${ns}ns`;
-  const fraction = String(((micros % 1_000_000n) + 1_000_000n) % 1_000_000n).padStart(6, '0');
-  if (!local) return `${date.toISOString().slice(0, -5)}.${fraction}Z`;
-  const two = (value: number) => String(value).padStart(2, '0');
-  const offset = -date.getTimezoneOffset();
-  const zone = `${offset < 0 ? '-' : '+'}${two(Math.trunc(Math.abs(offset) / 60))}:${two(Math.abs(offset) % 60)}`;
-  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  return `${day}T${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${fraction}${zone}`;
-}
-
-/** One value, compact and safe to print; long ones are cut with an ellipsis. */
-export function short(value: MsgpackValue, depth = 0): string {
-  if (value === null) return 'null';
-  if (typeof value === 'string') return stringText(value);
-  if (typeof value === 'number') return Object.is(value, -0) ? '-0' : String(value);
-  if (typeof value === 'boolean' || typeof value === 'bigint') return value.toString();
-  if (value instanceof Uint8Array) return `bin:${cut(base64(value))}`;
-  if (value instanceof MsgpackExt) return `ext${value.type}:${cut(base64(value.data))}`;
-  if (depth >= MAX_DEPTH) return '…';
-  if (value instanceof Map) {
-    const entries: string[] = [];
-    for (const [key, item] of value) {
-      if (entries.length >= MAX_ITEMS) {
-        entries.push('…');
-        break;
-      }
-      entries.push(`${short(key, depth + 1)}=${short(item, depth + 1)}`);
-    }
-    return `{${entries.join(' ')}}`;
-  }
-  const items = value as readonly MsgpackValue[];
-  const shown = items.slice(0, MAX_ITEMS).map((item) => short(item, depth + 1));
-  if (items.length > MAX_ITEMS) shown.push('…');
-  return `[${shown.join(' ')}]`;
-}
-
-/** Bare where it cannot be taken for anything else, else in JSON quotes. */
-function stringText(text: string): string {
-  const bare =
-    /^[A-Za-z_./{][\w.:/@%+{}-]*$/.test(text) &&
-    !/^(?:null|true|false|NaN|Infinity|bin:.*|ext\d.*)$/.test(text);
-  return bare && text.length <= MAX_STRING ? text : jsonString(cut(text));
-}
-
-function cut(text: string): string {
-  if (text.length <= MAX_STRING) return text;
-  // Not between the halves of a pair.
-  const end = /[\uD800-\uDBFF]/.test(text[MAX_STRING - 1] ?? '') ? MAX_STRING - 1 : MAX_STRING;
-  return `${text.slice(0, end)}…`;
-}
-
 function grown(width: number, text: string, limit: number): number {
-  return Math.max(width, Math.min(text.length, limit));
+  return Math.max(width, Math.min(displayWidth(text), limit));
 }

@@ -1,15 +1,26 @@
 /** `evctl 'QUERY'`: runs a query and writes its records. */
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
-import { type EventRecord, QueryFailure, query } from '../wire/client.js';
-import { type CommandContext, CommandFailure } from './context.js';
+import { ConnectionFailure, type EventRecord, QueryFailure, queryMessages } from '../wire/client.js';
+import { knownColumns } from './columns.js';
+import { type CommandContext, CommandFailure, Interrupted } from './context.js';
+import { CsvWriter } from './csv.js';
 import { jsonLine } from './jsonl.js';
 import { UsageError } from './options.js';
+import { Pager, pagerCommand } from './pager.js';
 import { PrettyPrinter } from './pretty.js';
-import { visible } from './terminal.js';
+import { type Ask, composeQuery, refusal } from './queryText.js';
+import { TablePrinter } from './table.js';
 
 /** The largest MaxQueryMessageBytes (WIRE-3): no eventd takes a longer query. */
 const MAX_QUERY_BYTES = 16 * 1024 * 1024;
+
+/** Turns result messages into what is written. */
+interface RecordWriter {
+  message(records: readonly EventRecord[]): Iterable<string | Uint8Array> | string;
+  /** What stands at the end of a whole result. */
+  end?(): string;
+}
 
 /**
  * Runs the query and writes records as they come.
@@ -19,14 +30,24 @@ export async function runQuery(context: CommandContext): Promise<void> {
   const { options, output, signal } = context;
   const text = await queryText(context);
   if (text.trim() === '') throw new UsageError('the query is empty');
-  const format = formatter(context);
+  const ask = composeQuery(text, options);
+  if (options.has('explain')) return (await import('./explain.js')).runExplain(context, ask);
+  const writer = await writerFor(context, ask);
+  if (ask.stream) output.bePatient();
+  else page(context);
+  let turnNext = ask.turnFirst;
   try {
-    for await (const record of query(options.get('socket') ?? '', text, { signal }))
-      await output.write(format(record));
+    for await (const records of queryMessages(options.get('socket') ?? '', ask.text, { signal })) {
+      await write(context, writer.message(turnNext ? oldestFirst(records) : records));
+      turnNext = false;
+    }
+    await write(context, writer.end?.() ?? '');
   } catch (error) {
+    // A stream has no other end: whoever followed it has seen what there was to see.
+    if (ask.stream && signal.aborted && signal.reason instanceof Interrupted) return;
     // What came before the error belongs before it on the screen too.
     if (!signal.aborted) await output.flush();
-    throw error instanceof QueryFailure ? failure(error, text) : error;
+    throw failure(error, ask);
   }
 }
 
@@ -62,38 +83,68 @@ async function readText(stream: Readable, name: string): Promise<string> {
   return Buffer.concat(chunks).toString('utf8').trimEnd();
 }
 
-function formatter(context: CommandContext): (record: EventRecord) => string | Uint8Array {
-  switch (context.options.get('format')) {
+async function writerFor(context: CommandContext, { query }: Ask): Promise<RecordWriter> {
+  const { options, paint, terminal } = context;
+  const format = options.get('format');
+  if (options.has('chart')) {
+    if (format !== 'pretty') throw new UsageError('--chart: draws; it goes with no other --format');
+    if (query?.mode !== 'METRIC') throw new UsageError('--chart: only samples can be drawn, ask for METRIC');
+    const { ChartWriter } = await import('./chart.js');
+    return new ChartWriter(context);
+  }
+  const known = knownColumns(query);
+  switch (format) {
     case 'jsonl':
-      return jsonLine;
+      return { message: (records) => records.map(jsonLine) };
     case 'msgpack':
-      if (context.terminal) throw new UsageError('msgpack is not for terminals; redirect standard output');
-      return (record) => record.raw;
+      if (terminal) throw new UsageError('msgpack is not for terminals; redirect standard output');
+      return { message: (records) => records.map(({ raw }) => raw) };
+    case 'csv':
+      return new CsvWriter(known, terminal);
     default: {
-      const printer = new PrettyPrinter({ paint: context.paint, local: context.options.has('local') });
-      return (record) => printer.line(record);
+      const look = { paint, local: options.has('local'), full: options.has('full') };
+      return known?.grouped === true ? new TablePrinter(known.names, look) : new PrettyPrinter(look);
     }
   }
 }
 
-function failure(error: QueryFailure, text: string): CommandFailure {
-  return new CommandFailure(error.message, error.position === null ? [] : caretLines(text, error.position));
+function page({ options, output, env, stdout, terminal }: CommandContext): void {
+  const command = pagerCommand(env);
+  if (terminal && command !== null && !options.has('no-pager')) output.page(new Pager(command, env, stdout));
 }
 
-/** Width around the caret; a query of one long line is shown in part. */
-const CARET_CONTEXT = 70;
+async function write(
+  { output }: CommandContext,
+  pieces: Iterable<string | Uint8Array> | string,
+): Promise<void> {
+  if (typeof pieces !== 'string') for (const piece of pieces) await output.write(piece);
+  else if (pieces !== '') await output.write(pieces);
+}
 
-/** The query line that holds the 1-based character `position`, and a caret beneath that character. */
-export function caretLines(text: string, position: number): readonly string[] {
-  const characters = [...text];
-  const at = Math.min(Math.max(position - 1, 0), characters.length);
-  const start = characters.lastIndexOf('\n', at - 1) + 1;
-  const newline = characters.indexOf('\n', at);
-  const end = newline === -1 ? characters.length : newline;
-  const from = Math.max(start, at - CARET_CONTEXT);
-  const to = Math.min(end, at + CARET_CONTEXT);
-  const shown = (part: readonly string[]) => visible(part.join('').replaceAll('\t', ' '));
-  const before = (from > start ? '…' : '') + shown(characters.slice(from, at));
-  const after = shown(characters.slice(at, to)) + (to < end ? '…' : '');
-  return [`  ${before}${after}`, `  ${' '.repeat([...before].length)}^`];
+/** Turned only if it is in the order eventd gives by itself (QL-70): newest first. */
+function oldestFirst(records: readonly EventRecord[]): readonly EventRecord[] {
+  const times = records.map((record) => record.get('timestamp'));
+  const isDescending = times.every((time, i) => {
+    const before = i === 0 ? time : times[i - 1];
+    return typeof time === 'bigint' && typeof before === 'bigint' && time <= before;
+  });
+  return isDescending ? [...records].reverse() : records;
+}
+
+/** The error as it is told; how a stream ended is put into words. */
+function failure(error: unknown, { text, stream }: Ask): unknown {
+  if (error instanceof QueryFailure) {
+    if (error.class === 'backpressure')
+      return new CommandFailure(
+        `the stream was dropped because it was not read fast enough (${error.message})`,
+      );
+    if (error.class === 'shutting down' && stream)
+      return new CommandFailure(`the stream ended because eventd stops (${error.message})`);
+    return refusal(error, text);
+  }
+  if (stream && error instanceof ConnectionFailure && error.code === 'CLOSED')
+    return new CommandFailure(
+      `${error.path}: eventd closed the stream without a word: it ended, or the stream was not read fast enough`,
+    );
+  return error;
 }

@@ -35,8 +35,26 @@ export function escapeUnsafe(json: string): string {
   });
 }
 
+/** East Asian wide characters and emoji take two cells. */
+const WIDE =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+/** Cells that a text without control characters takes on a terminal. */
+export function displayWidth(text: string): number {
+  if (/^[\x20-\x7e]*$/.test(text)) return text.length;
+  let width = 0;
+  for (const character of text) width += /\p{M}/u.test(character) ? 0 : WIDE.test(character) ? 2 : 1;
+  return width;
+}
+
+/** The text with blanks up to a width in cells, behind it or before it. */
+export function padTo(text: string, width: number, align: 'left' | 'right' = 'left'): string {
+  const padding = ' '.repeat(Math.max(0, width - displayWidth(text)));
+  return align === 'left' ? text + padding : padding + text;
+}
+
 /** The styles evctl uses. */
-export type Style = 'dim' | 'bold' | 'red' | 'green' | 'yellow' | 'cyan' | 'magenta';
+export type Style = 'dim' | 'bold' | 'red' | 'green' | 'yellow' | 'blue' | 'cyan' | 'magenta';
 
 const CODES: Readonly<Record<Style, readonly [number, number]>> = {
   bold: [1, 22],
@@ -44,6 +62,7 @@ const CODES: Readonly<Record<Style, readonly [number, number]>> = {
   red: [31, 39],
   green: [32, 39],
   yellow: [33, 39],
+  blue: [34, 39],
   magenta: [35, 39],
   cyan: [36, 39],
 };
@@ -51,13 +70,19 @@ const CODES: Readonly<Record<Style, readonly [number, number]>> = {
 /** Puts text into a style, or leaves it alone. */
 export type Paint = (style: Style, text: string) => string;
 
-/** The paint for a stream: colours only on a terminal, never under NO_COLOR, --no-color or TERM=dumb. */
+/** When to use colours: on a terminal that likes them, always, never. */
+export type ColorMode = 'auto' | 'always' | 'never';
+
+/** The paint for a stream. `auto` means a terminal, and neither NO_COLOR nor TERM=dumb. */
 export function paintFor(
   isTerminal: boolean,
-  noColor: boolean,
+  mode: ColorMode,
   env: Readonly<Record<string, string | undefined>>,
 ): Paint {
-  const coloured = isTerminal && !noColor && (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb';
-  if (!coloured) return (_, text) => text;
+  const isWelcome = isTerminal && (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb';
+  if (mode === 'never' || (mode === 'auto' && !isWelcome)) return PLAIN;
   return (style, text) => `\u001b[${CODES[style][0]}m${text}\u001b[${CODES[style][1]}m`;
 }
+
+/** No styles at all. */
+export const PLAIN: Paint = (_, text) => text;

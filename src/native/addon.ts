@@ -18,9 +18,12 @@ export type SegmentHandle = Handle<'segment'>;
 export type DrainHandle = Handle<'drain'>;
 export type CursorHandle = Handle<'cursor'>;
 export type CopyHandle = Handle<'copy'>;
+export type TailHandle = Handle<'tail'>;
 export type ReceiverHandle = Handle<'receiver'>;
 export type DatagramsHandle = Handle<'datagrams'>;
 export type SeriesCacheHandle = Handle<'seriesCache'>;
+export type MetricHandle = Handle<'metric'>;
+export type RangesHandle = Handle<'ranges'>;
 
 /** What a ring's metadata said when it was mapped. */
 export interface RingInfo {
@@ -192,19 +195,142 @@ export interface CursorChunk {
   readonly frame: Uint8Array;
 }
 
-/** A copy of rows between two connections of the calling thread: one SELECT, one INSERT. */
+/** The numeric condition of a METRIC filter (QL-111): one number, or a list for IN and NOT_IN. */
+export interface RangesTest {
+  readonly operator: '==' | '!=' | '>' | '>=' | '<' | '<=' | 'IN' | 'NOT_IN';
+  /** Integers as bigint, -2^63 to 2^64-1. */
+  readonly numbers: readonly (bigint | number)[];
+}
+
+/**
+ * Makes time ranges of the rows of SELECTs with two columns, merging the databases (QL-112, QL-114).
+ * Spans: a row is a range, from and to, sorted by from. Samples: a row is a timestamp and a value.
+ */
+export interface RangesOptions {
+  /**
+   * One per database. Of samples the parameters are not given here: they are series id, lowest and highest
+   * timestamp; rows are sorted by timestamp, then age.
+   */
+  readonly parts: readonly CursorPart[];
+  /** Bytes of the ranges at most, 16 each; beyond it rangesStep throws ERR_TOO_LARGE. */
+  readonly maxBytes: number;
+  /** Null: the rows are spans. */
+  readonly samples: SamplesOptions | null;
+}
+
+/** The ranges are the times at which the mean of the newest values of a unit's series fulfils the test, for any unit. */
+export interface SamplesOptions {
+  /** The ranges are cut to these, both included. */
+  readonly from: bigint;
+  readonly to: bigint;
+  /** Timestamp of the oldest sample that still counts at `from`. */
+  readonly oldest: bigint;
+  readonly test: RangesTest;
+  /** The unit of each series: ascending from 0 without holes. */
+  readonly units: readonly number[];
+  /** Of equal timestamps in one series that of the source named first is the newest. */
+  readonly sources: readonly SamplesSource[];
+}
+
+/** One series in one database. */
+export interface SamplesSource {
+  /** Index into `parts`. */
+  readonly database: number;
+  /** Its id there. */
+  readonly id: bigint;
+  /** Index into `units`. */
+  readonly series: number;
+  /** Ranges within which no sample of it fulfils the test: of each only the first need be read. */
+  readonly skip: Uint8Array | null;
+}
+
+export interface RangesSlice {
+  /** Of the ranges found so far. */
+  readonly bytes: number;
+  /** Sorted disjoint pairs of little-endian int64, both ends included; null until all rows are used. */
+  readonly ranges: Uint8Array | null;
+}
+
+/** A copy between two connections of the calling thread: one SELECT, one INSERT. */
 export interface CopyOptions {
   readonly from: CursorPart;
-  /** The INSERT takes as many parameters as the SELECT has columns. */
+  /** The INSERT takes as many parameters as there are values. */
   readonly into: Pick<CursorPart, 'slot' | 'sql'>;
+  /** Null: each row as it is. */
+  readonly group: (GroupOptions & { readonly maxBytes: number }) | null;
+}
+
+/**
+ * Rows become groups on their way. A row has its keys, then the argument of sum, min and max. The INSERT
+ * gets for every key its base and its type (native/group_key.h), then the number of rows, a partial sum
+ * for `sum_join`, or the key of a number; for `distinct` nothing more. Groups come in several pieces when
+ * their table passes `maxBytes`, so the INSERT joins what it gets to what it has.
+ */
+export interface GroupOptions {
+  /** Whether a column holds a key, as `msgpack_key` makes them, or the value itself. */
+  readonly keys: readonly { readonly encoded: boolean }[];
+  readonly function: 'distinct' | 'count' | 'sum' | 'min' | 'max';
 }
 
 export interface CopySlice {
+  /** Read into groups, and inserted. */
   readonly rows: number;
   /** Size of the row that did not fit into `maxBytes` any more, to be inserted first by the next step; else 0. */
   readonly waitingBytes: number;
   /** True when nothing is left. */
   readonly done: boolean;
+}
+
+/** How series or values are made one; also what a window function does. */
+export type MetricFold = 'avg' | 'min' | 'max' | 'sum';
+
+/** A METRIC computation (QL-85..109); `native/metric_eval.h` says what the words mean. */
+export interface MetricComputation {
+  readonly function: 'sample' | 'rate' | 'delta' | 'quantile';
+  /** Between 0 and 1, for `quantile`; else 0. */
+  readonly quantile: number;
+  readonly shape: 'latest' | 'each' | 'total' | 'windows' | 'deltaWindows';
+  /** Each logical series by itself; else one result per name. */
+  readonly bySeries: boolean;
+  readonly combine: MetricFold;
+  readonly window: MetricFold;
+  /** At least 1. */
+  readonly windowNs: bigint;
+  /** Types of series this applies to: bits `1 << type`. */
+  readonly types: number;
+  /** Time range in ns, both ends included; `latest` looks at its end alone. */
+  readonly from: bigint;
+  readonly to: bigint;
+}
+
+export interface MetricOptions extends MetricComputation {
+  /**
+   * One per database. `series` selects id, name, labels, type; `samples` and `same` rowid, timestamp, value
+   * and histogram_data of one series, in order. Their last three parameters are bound here, whatever is given
+   * for them. `samples`: series id, a timestamp before the first, the last timestamp. `same`, for the rest of
+   * the samples at one timestamp: series id, timestamp, a rowid before the first. For `latest` there is no
+   * `same`, and `samples` goes backwards, with whether the sample fulfils WHERE as fifth column; it takes
+   * series id, last timestamp, count.
+   */
+  readonly parts: readonly {
+    readonly series: CursorPart;
+    readonly samples: CursorPart;
+    readonly same: CursorPart | null;
+  }[];
+  /** INSERTs of (id, name, labels, type) and of (timestamp, unit, n, value, histogram). */
+  readonly into: { readonly slot: number; readonly unit: string; readonly row: string };
+}
+
+export interface MetricProgress {
+  readonly done: boolean;
+  /** A series of a type this does not apply to; nothing was computed. */
+  readonly rejected: { readonly name: string; readonly type: number } | null;
+  /** Rows of the store looked at so far. */
+  readonly samples: number;
+  /** What the next row takes, if that is why the step ended; else 0. */
+  readonly waitingBytes: number;
+  /** Memory in all that the next step must be allowed, if it needs more; else 0. */
+  readonly waitingMemory: number;
 }
 
 /** A datagram socket of the log or the metric path (LOG-5, MET-13). */
@@ -272,6 +398,59 @@ export interface PeerCredentials {
   readonly uid: number;
   readonly gid: number;
   readonly groups: readonly number[];
+}
+
+/** Which rows of a database a tail reads, and who is to see them. */
+export interface TailScanOptions {
+  /** A connection of the calling thread. */
+  readonly slot: number;
+  /** Rows with `after` < id <= `upTo`. */
+  readonly after: bigint;
+  readonly upTo: bigint;
+  /** Stops behind this many rows, or when a part has this many bytes. */
+  readonly maxRows: number;
+  readonly maxBytes: number;
+  readonly parts: readonly {
+    readonly program: number;
+    /** One byte per term about another store, 0 or 1 (STR-21); null when the program has none. */
+    readonly truths: Uint8Array | null;
+  }[];
+}
+
+/** What a scan found. */
+export interface TailScan {
+  /** Id of the last row read, or `after`. */
+  readonly last: bigint;
+  readonly rows: number;
+  /** There were no more rows in the range. */
+  readonly done: boolean;
+  /** The parts with matching rows: index in the options, and whole result messages, one behind the other. */
+  readonly matches: readonly {
+    readonly part: number;
+    readonly records: number;
+    readonly frames: Uint8Array;
+  }[];
+}
+
+/** One access check by the Peios kernel; every part is copied before the call returns. */
+export interface KacsCheck {
+  /** Descriptor of the caller's token. */
+  readonly token: number;
+  /** Self-relative security descriptor. */
+  readonly descriptor: Uint8Array;
+  readonly desired: number;
+  readonly mapping: {
+    readonly read: number;
+    readonly write: number;
+    readonly execute: number;
+    readonly all: number;
+  };
+  /** Entries of 20 bytes (u16 level, u16 zero, GUID); empty = no list. */
+  readonly nodes: Uint8Array;
+  /** Claim array; empty = none. */
+  readonly claims: Uint8Array;
+  /** UTF-8; empty = none. */
+  readonly context: Uint8Array;
 }
 
 /** Header columns in the order a cursor expects them. */
@@ -345,19 +524,55 @@ export interface NativeAddon {
   slotInterrupt(slot: number): boolean;
   /** Interrupts the slot's connection after `ms`; 0 clears the deadline. */
   slotDeadline(slot: number, ms: number): void;
+  /**
+   * Begins work on the connection that others may end, an index build; it is interrupted after `boundMs` at
+   * the latest (IDX-12). The connection's own thread calls this and the end.
+   */
+  slotYieldableBegin(slot: number, boundMs: number): void;
+  /** Its end; whether it was asked to yield. Nothing interrupts the connection any more. */
+  slotYieldableEnd(slot: number): boolean;
+  /** From any thread: interrupts yieldable work after `ms`, if not before; false when there is none. */
+  slotYield(slot: number, ms: number): boolean;
   cursorOpen(options: CursorOptions): CursorHandle;
   /** At most this many records and about this many bytes. Throws code SQLITE_INTERRUPT when interrupted. */
   cursorFetch(cursor: CursorHandle, maxRecords: number, maxBytes: number): CursorChunk;
   cursorClose(cursor: CursorHandle): void;
+
+  // Tails (STR-2..8): the rows of a committed batch, tested and encoded for many streams at once.
+  tailOpen(store: 'events' | 'logs'): TailHandle;
+  /** Adds what a stream looks for (src/query/predicateProgram.ts); returns its number. */
+  tailAdd(tail: TailHandle, spec: Uint8Array): number;
+  tailRemove(tail: TailHandle, program: number): void;
+  /** Throws SQLite's code when the database cannot be read. */
+  tailScan(tail: TailHandle, options: TailScanOptions): TailScan;
+  tailClose(tail: TailHandle): void;
+  /** Asks the kernel for a send buffer of this size, and returns what it gave (twice that, or its limit). */
+  socketSendBuffer(fd: number, bytes: number): number;
+  /** Prepares all statements. */
+  rangesOpen(options: RangesOptions): RangesHandle;
+  /** Uses up at most `maxRows` rows. Throws SQLITE_INTERRUPT when a connection is interrupted. */
+  rangesStep(ranges: RangesHandle, maxRows: number): RangesSlice;
+  /** Before its connections are closed. */
+  rangesClose(ranges: RangesHandle): void;
   /** Prepares both statements; code SQLITE_MISUSE when they do not fit each other. */
   copyOpen(options: CopyOptions): CopyHandle;
   /**
-   * Copies rows until `maxRows` are copied or the next would take all of them past `maxBytes` (values,
-   * plus 16 bytes per value). Throws SQLITE_INTERRUPT when either connection is interrupted.
+   * Copies until `maxRows` are read or inserted, or the next to insert would take all of the slice past
+   * `maxBytes` (values, plus 16 bytes per value). Throws SQLITE_INTERRUPT when either connection is interrupted.
    */
   copyStep(copy: CopyHandle, maxRows: number, maxBytes: number): CopySlice;
   /** Before its connections are closed. */
   copyClose(copy: CopyHandle): void;
+
+  // METRIC queries.
+  metricOpen(options: MetricOptions): MetricHandle;
+  /**
+   * Works until about `maxSamples` rows are read, or result rows of `maxBytes` added, or more memory than
+   * `memoryBytes` in all is needed. Throws code SQLITE_INTERRUPT when interrupted.
+   */
+  metricStep(metric: MetricHandle, maxSamples: number, maxBytes: number, memoryBytes: number): MetricProgress;
+  /** Before its connections are closed. */
+  metricClose(metric: MetricHandle): void;
 
   // Datagram sockets of logs and metrics (LOG-5..12, MET-13..16).
   /** Binds and sets the mode; datagrams wait in the kernel until the thread runs. EADDRINUSE when the path exists. */
@@ -417,6 +632,13 @@ export interface NativeAddon {
 
   // System.
   peerCredentials(fd: number): PeerCredentials;
+  /** Peios: the token of a connected socket's peer as a new descriptor (ACL-26). ENOSYS elsewhere. */
+  kacsOpenPeerToken(fd: number): number;
+  /**
+   * Peios: kacs_access_check, or kacs_access_check_list where there are nodes, off this thread (ACL-60).
+   * Resolves to one verdict per node, or one; rejects with the errno of a check that could not be made.
+   */
+  kacsAccessCheck(check: KacsCheck): Promise<readonly boolean[]>;
   /** One datagram to a Unix socket; a leading '@' means the abstract namespace. Never blocks. */
   sendDatagram(path: string, data: Uint8Array): void;
   /** Binds a datagram socket (mode 0600) whose messages carry the sender's pid; returns the descriptor (HOST-9). */

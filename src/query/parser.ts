@@ -25,6 +25,9 @@ import { takeCount, takeDuration, takeString, takeTime } from './literals.js';
 import { takeBrackets, takeEventPattern, takeMetricName, takeOrigin } from './names.js';
 import { joinTerms, WhereParser } from './parserWhere.js';
 
+/** Fields that one GROUP or SORT takes: each is a column of tables and sorters inside SQLite. */
+const MAX_KEYS = 100;
+
 /**
  * Parses and validates a query text as far as the text alone proves anything (class P).
  *
@@ -239,8 +242,13 @@ class ClauseParser {
       const descending = this.#scanner.takeKeyword('DESC');
       if (!descending) this.#scanner.takeKeyword('ASC');
       keys.push({ field, descending });
+      this.#checkKeys('SORT', keys.length);
     } while (this.#scanner.takeSymbol(','));
     return keys;
+  }
+
+  #checkKeys(clause: string, count: number): void {
+    if (count > MAX_KEYS) throw this.#scanner.error(`more than ${MAX_KEYS} fields in ${clause}`);
   }
 
   #takeOrigins(): StringLiteral[] {
@@ -275,6 +283,7 @@ class ClauseParser {
         return;
       case 'GROUP': {
         const fields = uniqueFields(this.#takeFields());
+        this.#checkKeys(word, fields.length);
         this.#aggregation = {
           kind: 'group',
           fields,
@@ -407,7 +416,9 @@ class ClauseParser {
   ): string | undefined {
     if (this.#lastClause === null && unquoted !== null) {
       const name = unquoted.text.toUpperCase();
-      const meant = CLAUSE_WORDS.has(name) ? name : nearest(name, candidates);
+      const meant = CLAUSE_WORDS.has(name)
+        ? name
+        : nearest(name, this.#mode === 'EVENTS' ? [...candidates, 'INDEX'] : candidates);
       if (meant !== null) {
         const kind = this.#mode === 'METRIC' ? 'a metric name' : 'an event type';
         return `${quote(unquoted.text)} was read as ${kind}: did you mean ${meant}?`;
@@ -440,7 +451,7 @@ function uniqueFields(fields: readonly FieldRef[]): FieldRef[] {
 }
 
 /** The fields of aggregated records: group fields, and the key of the computed value. */
-function aggregateKeys(aggregation: Aggregation): {
+export function aggregateKeys(aggregation: Aggregation): {
   readonly groups: readonly FieldRef[];
   readonly key: string | null;
 } {

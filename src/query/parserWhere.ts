@@ -1,6 +1,6 @@
 /** Recursive descent over WHERE expressions (sections 3 and 9 of the language). */
 import type { CompareOperator, Condition, CrossFilter, Literal, MetricTest, StringOperator } from './ast.js';
-import { checkOperator, fitValue, takeField } from './fields.js';
+import { checkOperator, fieldType, fitValue, takeField } from './fields.js';
 import { type Mode, nearest, OPERATOR_WORDS } from './keywords.js';
 import { quote, type Scanner } from './lexer.js';
 import { takeNumber, takeString, takeValue } from './literals.js';
@@ -43,6 +43,8 @@ const WORD_HINTS: Readonly<Record<string, string>> = {
   BETWEEN: 'use >= and <= with AND',
   EQUALS: 'use ==',
 };
+
+const FILTER_WORDS = { METRIC: 'metricFilter', EVENT: 'eventFilter', LOG: 'logFilter' } as const;
 
 const ALLOWED_MODES: Readonly<Record<CrossFilter['kind'], readonly Mode[]>> = {
   metricFilter: ['EVENTS', 'LOGS'],
@@ -148,6 +150,7 @@ export class WhereParser {
     if (scanner.peek() === '!') {
       throw scanner.error("there is no '!' operator", { hint: 'use != NOT_IN or IS NOT NULL' });
     }
+    this.#rejectMisspeltFilter();
     const field = takeField(scanner, this.#mode, "a field name or '('");
     const start = scanner.offset - field.name.length;
     const at = this.#operatorOffset();
@@ -181,7 +184,7 @@ export class WhereParser {
         return { kind: 'null', field, negated: takeNullTest(scanner), span: scanner.span(start) };
       default:
         throw scanner.expected(`an operator after ${quote(field.name)}`, {
-          hint: this.#operatorHint(sign?.text ?? null, word),
+          hint: this.#operatorHint(sign?.text ?? null, word, field.name),
         });
     }
   }
@@ -191,12 +194,35 @@ export class WhereParser {
     return this.#scanner.offset;
   }
 
-  #operatorHint(sign: string | null, word: string): string {
+  #operatorHint(sign: string | null, word: string, field: string): string {
     const usual = sign === null ? WORD_HINTS[word] : SIGN_HINTS[sign];
     if (usual !== undefined) return usual;
     const near = sign === null ? nearest(word, OPERATOR_WORDS) : null;
     if (near !== null) return `did you mean ${near}?`;
+    const filter = sign === null && word !== '' ? this.#nearestFilter(field) : null;
+    if (filter !== null) return `did you mean ${filter}?`;
     return 'operators are == != > >= < <= STARTS_WITH ENDS_WITH CONTAINS IN NOT_IN and IS';
+  }
+
+  /** The cross-type filter of this mode that a misspelt word may have meant. */
+  #nearestFilter(word: string): string | null {
+    const filters = Object.entries(FILTER_WORDS).filter(([, kind]) =>
+      ALLOWED_MODES[kind].includes(this.#mode),
+    );
+    return nearest(
+      word,
+      filters.map(([filter]) => filter),
+    );
+  }
+
+  /** In LOGS a word that is no field is refused as such, unless a filter was meant. */
+  #rejectMisspeltFilter(): void {
+    const word = this.#scanner.peekKeyword();
+    if (this.#mode !== 'LOGS' || fieldType('LOGS', word.toLowerCase()) !== null || this.#operatorFollows())
+      return;
+    const filter = this.#nearestFilter(word);
+    if (filter === null) return;
+    throw this.#scanner.expected("a field name or '('", { hint: `did you mean ${filter}?` });
   }
 
   #takeFitting(field: Parameters<typeof fitValue>[2]): Literal {
@@ -218,7 +244,7 @@ export class WhereParser {
     scanner.skipBlank();
     const start = scanner.offset;
     scanner.takeKeyword(word);
-    const kind = word === 'METRIC' ? 'metricFilter' : word === 'EVENT' ? 'eventFilter' : 'logFilter';
+    const kind = FILTER_WORDS[word];
     if (!ALLOWED_MODES[kind].includes(this.#mode)) {
       throw scanner.error(`${word} filters are not available in ${this.#mode}`, {
         at: start,

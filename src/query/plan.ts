@@ -7,19 +7,17 @@ import type {
   CommonClauses,
   CompareOperator,
   Condition,
+  CrossFilter,
   EventsQuery,
   FieldRef,
   Literal,
-  MetricQuery,
   NamePattern,
-  Query,
   StringOperator,
 } from './ast.js';
-import { QueryError } from './errors.js';
 import { MAX_TIME, resolveTime } from './time.js';
 
 /** How a column is stored. Nullable ones fall back to the payload key of the same name (QL-45). */
-const STORAGE: Readonly<
+export const STORAGE: Readonly<
   Record<EventColumn, { readonly type: 'integer' | 'text' | 'guid'; readonly nullable: boolean }>
 > = {
   timestamp: { type: 'integer', nullable: false },
@@ -47,7 +45,14 @@ export type PlanField =
       readonly name: string;
       readonly sql: string;
       readonly type: 'integer' | 'real' | 'text' | 'guid';
+      /** Shown as true and false (QL-121). */
+      readonly isBoolean?: boolean;
     };
+
+/** Takes in a cross-type filter; returns the index of the stage that makes its time ranges. */
+export interface CrossFilterSink {
+  add(filter: CrossFilter): number;
+}
 
 /** Which field of its mode a name means. */
 export type FieldResolver = (field: Pick<FieldRef, 'name' | 'path'>) => PlanField;
@@ -79,6 +84,8 @@ export type PlanPredicate =
 export type PlanCondition =
   | { readonly kind: 'and'; readonly terms: readonly PlanCondition[] }
   | { readonly kind: 'or'; readonly terms: readonly PlanCondition[] }
+  /** The record's time lies in the ranges that the stage `index` makes of a cross-type filter (QX-4). */
+  | { readonly kind: 'ranges'; readonly index: number; readonly time: PlanField }
   | PlanPredicate;
 
 export interface EventsPlan {
@@ -98,51 +105,13 @@ export interface EventsPlan {
   readonly trackedFields: readonly string[];
 }
 
-/**
- * Why this version cannot run a query that parsed, as a text for the client; null if it can.
- */
-export function unsupportedReason(query: Query): string | null {
-  if (query.mode === 'INDEX') return 'EVENTS INDEX is not available in this version';
-  if (query.where !== null && hasCrossFilter(query.where)) {
-    return 'cross-type filters are not available in this version';
-  }
-  if (query.mode === 'METRIC') return unsupportedInMetric(query);
-  if (query.stream) return 'STREAM is not available in this version';
-  if (query.aggregation !== null) return 'aggregation is not available in this version';
-  return null;
-}
-
-function unsupportedInMetric(query: MetricQuery): string | null {
-  if (query.valueFunction !== null) return `${query.valueFunction} is not available in this version`;
-  if (query.window !== null) return `${query.window.function} is not available in this version`;
-  if (query.select !== null) return 'SELECT in METRIC is not available in this version';
-  if (query.brackets !== null) return null;
-  return 'combining series is not available in this version; add [] for each series by itself';
-}
-
-function hasCrossFilter(condition: Condition): boolean {
-  switch (condition.kind) {
-    case 'and':
-    case 'or':
-      return condition.terms.some(hasCrossFilter);
-    case 'metricFilter':
-    case 'eventFilter':
-    case 'logFilter':
-      return true;
-    default:
-      return false;
-  }
-}
-
-/**
- * Plans a raw EVENTS query. `now` (ns) is the one clock reading of the query (QL-12).
- *
- * @throws QueryError class V, prefix `unsupported`, for what `unsupportedReason` names.
- */
-export function planEvents(query: EventsQuery, now: bigint): EventsPlan {
-  const reason = unsupportedReason(query);
-  if (reason !== null) throw new QueryError('V', 'unsupported', reason);
-  const where = query.where === null ? null : planCondition(query.where, now, planField);
+/** Plans an EVENTS query. `now` (ns) is the one clock reading of the query (QL-12). */
+export function planEvents(
+  query: EventsQuery,
+  now: bigint,
+  cross: CrossFilterSink | null = null,
+): EventsPlan {
+  const where = query.where === null ? null : planCondition(query.where, now, planField, cross);
   return {
     pattern: query.pattern === null ? null : { kind: query.pattern.kind, text: query.pattern.text },
     ...planRange(query, now),
@@ -155,14 +124,15 @@ export function planEvents(query: EventsQuery, now: bigint): EventsPlan {
   };
 }
 
-/** The bounds of a query's time range in ns, both inclusive (QL-50, QL-51). */
+/** The bounds of a query's time range in ns, both inclusive (QL-50, QL-51). A STREAM has no implicit end (QL-52). */
 export function planRange(
-  query: Pick<CommonClauses, 'since' | 'until'>,
+  query: Pick<CommonClauses, 'since' | 'until'> & { readonly stream?: boolean },
   now: bigint,
 ): { readonly from: bigint | null; readonly to: bigint } {
+  const end = query.stream === true || now > MAX_TIME ? MAX_TIME : now;
   return {
     from: query.since === null ? null : resolveTime(query.since, now),
-    to: query.until === null ? (now > MAX_TIME ? MAX_TIME : now) : resolveTime(query.until, now) - 1n,
+    to: query.until === null ? end : resolveTime(query.until, now) - 1n,
   };
 }
 
@@ -181,14 +151,19 @@ export function planSort(query: Pick<CommonClauses, 'sort'>, resolve: FieldResol
     .map(({ field, descending }) => ({ field: resolve(field), descending }));
 }
 
-/** A WHERE condition with its literals and names resolved. */
-export function planCondition(condition: Condition, now: bigint, resolve: FieldResolver): PlanCondition {
+/** A WHERE condition with its literals and names resolved; `cross` takes in its cross-type filters. */
+export function planCondition(
+  condition: Condition,
+  now: bigint,
+  resolve: FieldResolver,
+  cross: CrossFilterSink | null = null,
+): PlanCondition {
   switch (condition.kind) {
     case 'and':
     case 'or':
       return {
         kind: condition.kind,
-        terms: condition.terms.map((term) => planCondition(term, now, resolve)),
+        terms: condition.terms.map((term) => planCondition(term, now, resolve, cross)),
       };
     case 'compare':
       return {
@@ -214,11 +189,17 @@ export function planCondition(condition: Condition, now: bigint, resolve: FieldR
     case 'null':
       return { kind: 'null', field: resolve(condition.field), negated: condition.negated };
     default:
-      throw new QueryError('V', 'unsupported', 'cross-type filters are not available in this version');
+      if (cross === null) throw new Error('a cross-type filter was planned without its stage');
+      return {
+        kind: 'ranges',
+        index: cross.add(condition),
+        time: resolve({ name: 'timestamp', path: ['timestamp'] }),
+      };
   }
 }
 
-function operandOf(literal: Literal, now: bigint): Operand {
+/** The value a literal of a predicate stands for. */
+export function operandOf(literal: Literal, now: bigint): Operand {
   switch (literal.kind) {
     case 'time':
       return resolveTime(literal.time, now);
@@ -235,7 +216,7 @@ function trackedFields(hasPattern: boolean, where: PlanCondition | null): readon
   const names = new Set<string>(hasPattern ? ['event_type'] : []);
   const visit = (condition: PlanCondition): void => {
     if (condition.kind === 'and' || condition.kind === 'or') condition.terms.forEach(visit);
-    else names.add(condition.field.name);
+    else if (condition.kind !== 'ranges') names.add(condition.field.name);
   };
   if (where !== null) visit(where);
   names.delete('timestamp');

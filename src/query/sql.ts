@@ -1,17 +1,16 @@
 /** Translates a planned EVENTS query into the SELECT that one shard runs (QX-10). */
-import type { CursorField, CursorOptions, CursorPart } from '../native/addon.js';
+import type { CursorField } from '../native/addon.js';
 import { EVENT_COLUMNS } from '../stores/eventColumns.js';
-import type { EventsPlan, PlanCondition, PlanField } from './plan.js';
+import type { CommonClauses, EventsQuery } from './ast.js';
+import { plainJob, type QueryJob, type StoreRead } from './job.js';
+import { type EventsPlan, type PlanCondition, type PlanField, planField } from './plan.js';
+import { aggregateJob } from './sqlAggregate.js';
 import { Fragment, joinBalanced, opaque, sql } from './sqlFragment.js';
 import { fieldExpression, translatePattern, translatePredicate } from './sqlPredicate.js';
+import { inRanges, timeBounds } from './timeBounds.js';
 
-/** What a fan-out needs besides the slots: the statement of each part and the rules of the merge. */
-export interface ShardQuery
-  extends Pick<CursorPart, 'sql' | 'params'>,
-    Pick<CursorOptions, 'sort' | 'skip' | 'take' | 'fields' | 'encoded'> {
-  /** Whose databases the statement is for. */
-  readonly store: 'events' | 'logs' | 'metrics';
-}
+/** The read of a store's databases. */
+export type ShardQuery = StoreRead;
 
 const MAX_LIMIT = 2n ** 63n - 1n;
 
@@ -24,7 +23,7 @@ export function translateEvents(plan: EventsPlan): ShardQuery {
   const keys = sortKeys(plan);
   const selected = [...keyColumns(keys), ...EVENT_COLUMNS, 'payload'].join(', ');
   const order = [...keyOrder(keys), 'id DESC'].join(', ');
-  const statement = sql`SELECT ${new Fragment(selected)} FROM events WHERE ${conditions(plan)} ORDER BY ${new Fragment(order)}${limit(plan)}`;
+  const statement = sql`SELECT ${new Fragment(selected)} FROM events WHERE ${eventConditions(plan)} ORDER BY ${new Fragment(order)}${limit(plan)}`;
   return {
     sql: statement.sql,
     params: statement.params,
@@ -35,6 +34,20 @@ export function translateEvents(plan: EventsPlan): ShardQuery {
     encoded: false,
     store: 'events',
   };
+}
+
+/** The job of an EVENTS query, which a plan is made of. */
+export function eventsJob(
+  query: Pick<EventsQuery, 'aggregation' | keyof CommonClauses>,
+  plan: EventsPlan,
+): QueryJob {
+  if (query.aggregation === null) return plainJob(translateEvents(plan));
+  const where = eventConditions(plan);
+  return aggregateJob(
+    { store: 'events', table: 'events', where, resolve: planField },
+    query.aggregation,
+    query,
+  );
 }
 
 /** The merge keys as result columns `k0`, `k1`, ... */
@@ -54,12 +67,12 @@ function sortKeys(plan: EventsPlan): EventsPlan['sort'] {
   return [...plan.sort, { field: timestamp, descending: true }];
 }
 
-function conditions(plan: EventsPlan): Fragment {
+/** What a record must fulfil: time range, type pattern, WHERE. */
+export function eventConditions(plan: EventsPlan): Fragment {
   const pattern = plan.pattern === null ? null : translatePattern(plan.pattern);
   return joinBalanced(
     [
-      ...(plan.from === null ? [] : [sql`timestamp >= ${plan.from}`]),
-      sql`timestamp <= ${plan.to}`,
+      ...timeBounds('timestamp', plan, plan.where),
       ...(pattern === null ? [] : [pattern]),
       ...(plan.where === null ? [] : [translateCondition(plan.where, 'top')]),
     ],
@@ -91,6 +104,8 @@ export function translateCondition(condition: PlanCondition, scope: Scope): Frag
       const whole = joinBalanced(terms, 'OR');
       return scope === 'branch' ? opaque(whole) : whole;
     }
+    case 'ranges':
+      return inRanges(fieldExpression(condition.time), condition.index);
     default:
       return translatePredicate(condition);
   }

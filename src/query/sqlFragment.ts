@@ -1,21 +1,21 @@
 /** SQL text together with its bound values, so that the two cannot get out of step (QX-11). */
-import type { SqlValue } from '../native/addon.js';
+import type { JobParam } from './job.js';
 
 /** A piece of SQL and the values of its `?`, in the order of the text. */
 export class Fragment {
   readonly sql: string;
-  readonly params: readonly SqlValue[];
+  readonly params: readonly JobParam[];
 
-  constructor(sql: string, params: readonly SqlValue[] = []) {
+  constructor(sql: string, params: readonly JobParam[] = []) {
     this.sql = sql;
     this.params = params;
   }
 }
 
 /** Builds a fragment: fragments are spliced in, every other value is bound. */
-export function sql(parts: TemplateStringsArray, ...values: readonly (Fragment | SqlValue)[]): Fragment {
+export function sql(parts: TemplateStringsArray, ...values: readonly (Fragment | JobParam)[]): Fragment {
   const text: string[] = [parts[0] ?? ''];
-  const params: SqlValue[] = [];
+  const params: JobParam[] = [];
   for (const [index, value] of values.entries()) {
     if (value instanceof Fragment) {
       text.push(value.sql);

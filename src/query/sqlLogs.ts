@@ -1,17 +1,13 @@
 /** Translates a LOGS query into the SELECT that each log database runs (QL-80..83, QX-10). */
 import type { FieldRef, LogsQuery } from './ast.js';
-import { QueryError } from './errors.js';
-import {
-  type EventsPlan,
-  type PlanField,
-  planCondition,
-  planRange,
-  planSort,
-  unsupportedReason,
-} from './plan.js';
+import type { CrossFilters } from './crossFilter.js';
+import { plainJob, type QueryJob } from './job.js';
+import { type EventsPlan, type PlanField, planCondition, planRange, planSort } from './plan.js';
 import { keyColumns, keyOrder, limit, type ShardQuery, translateCondition } from './sql.js';
+import { aggregateJob } from './sqlAggregate.js';
 import { Fragment, joinBalanced, sql } from './sqlFragment.js';
 import { translatePredicate } from './sqlPredicate.js';
+import { timeBounds } from './timeBounds.js';
 
 type LogField = Extract<PlanField, { kind: 'expression' }>;
 
@@ -24,21 +20,15 @@ const FIELDS: Readonly<Record<string, { readonly type: LogField['type']; readonl
   boot_id: { type: 'guid', shown: 'wire_guid(boot_id)' },
 };
 
-/**
- * The query of one log database; `now` (ns) is the one clock reading of the query (QL-12).
- *
- * @throws QueryError class V, prefix `unsupported`, for what this version lacks
- */
-export function translateLogs(query: LogsQuery, now: bigint): ShardQuery {
-  const reason = unsupportedReason(query);
-  if (reason !== null) throw new QueryError('V', 'unsupported', reason);
+/** The query of one log database; `now` (ns) is the one clock reading of the query (QL-12). */
+export function translateLogs(query: LogsQuery, now: bigint, cross: CrossFilters | null = null): ShardQuery {
   const keys = sortKeys(query);
   const names = query.select?.map(({ name }) => name) ?? Object.keys(FIELDS);
   const record = names.map((name) => `'${name}', ${FIELDS[name]?.shown ?? 'NULL'}`).join(', ');
   const selected = [...keyColumns(keys), `record_map(${record})`].join(', ');
   const order = [...keyOrder(keys), 'id DESC'].join(', ');
   const paging = { skip: query.skip ?? 0n, take: query.take };
-  const statement = sql`SELECT ${new Fragment(selected)} FROM logs WHERE ${conditions(query, now)} ORDER BY ${new Fragment(order)}${limit(paging)}`;
+  const statement = sql`SELECT ${new Fragment(selected)} FROM logs WHERE ${conditions(query, now, cross)} ORDER BY ${new Fragment(order)}${limit(paging)}`;
   return {
     sql: statement.sql,
     params: statement.params,
@@ -50,9 +40,17 @@ export function translateLogs(query: LogsQuery, now: bigint): ShardQuery {
   };
 }
 
+/** The job of a LOGS query, aggregated or not (QL-83). */
+export function logsJob(query: LogsQuery, now: bigint, cross: CrossFilters | null = null): QueryJob {
+  if (query.aggregation === null) return plainJob(translateLogs(query, now, cross));
+  const where = conditions(query, now, cross);
+  return aggregateJob({ store: 'logs', table: 'logs', where, resolve: logField }, query.aggregation, query);
+}
+
 /** The parser has seen to it that there is no other name (QL-42). */
 function logField({ name }: Pick<FieldRef, 'name'>): LogField {
-  return { kind: 'expression', name, sql: name, type: FIELDS[name]?.type ?? 'text' };
+  const isBoolean = name === 'is_error';
+  return { kind: 'expression', name, sql: name, type: FIELDS[name]?.type ?? 'text', isBoolean };
 }
 
 /** The sort fields, and timestamp descending to break ties (QL-70, QL-71). */
@@ -62,14 +60,13 @@ function sortKeys(query: LogsQuery): EventsPlan['sort'] {
   return [...keys, { field: logField({ name: 'timestamp' }), descending: true }];
 }
 
-function conditions(query: LogsQuery, now: bigint): Fragment {
-  const { from, to } = planRange(query, now);
+function conditions(query: LogsQuery, now: bigint, cross: CrossFilters | null): Fragment {
+  const where = query.where === null ? null : planCondition(query.where, now, logField, cross);
   const origin = logField({ name: 'origin' });
   const message = logField({ name: 'message' });
   return joinBalanced(
     [
-      ...(from === null ? [] : [sql`timestamp >= ${from}`]),
-      sql`timestamp <= ${to}`,
+      ...timeBounds('timestamp', planRange(query, now), where),
       ...(query.from === null
         ? []
         : [
@@ -84,7 +81,7 @@ function conditions(query: LogsQuery, now: bigint): Fragment {
       ...query.containing.map(({ value }) =>
         translatePredicate({ kind: 'match', field: message, operator: 'CONTAINS', value }),
       ),
-      ...(query.where === null ? [] : [translateCondition(planCondition(query.where, now, logField), 'top')]),
+      ...(where === null ? [] : [translateCondition(where, 'top')]),
     ],
     'AND',
   );

@@ -43,12 +43,17 @@ function pathLiteral(path: readonly string[]): string {
   return `'${['$', ...path].join('.').replaceAll("'", "''")}'`;
 }
 
+/** The arguments by which SQL functions find a payload path. */
+export function payloadArguments(path: readonly string[]): string {
+  return `payload, ${pathLiteral(path)}`;
+}
+
 /**
  * The expression a payload path is read by. An expression index serves queries only if it is built
  * on this very expression, collated NOCASE (QX-11, QX-13).
  */
 export function payloadExpression(path: readonly string[]): string {
-  return `msgpack_extract(payload, ${pathLiteral(path)})`;
+  return `msgpack_extract(${payloadArguments(path)})`;
 }
 
 /** The value of a field for sorting: the column, or the payload where it is NULL (QX-14). */
@@ -151,7 +156,7 @@ interface PayloadSql {
 }
 
 function payloadAt(path: readonly string[], collation: Fragment): PayloadSql {
-  const args = `payload, ${pathLiteral(path)}`;
+  const args = payloadArguments(path);
   return {
     value: new Fragment(payloadExpression(path)),
     kind: new Fragment(`msgpack_kind(${args})`),

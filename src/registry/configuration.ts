@@ -22,6 +22,8 @@ export interface SettingProblem {
   readonly expected: string;
   /** True when eventd must not start with it (CFG-10). */
   readonly fatal: boolean;
+  /** The other key of a pair that falls back as one (CFG-6). */
+  readonly partner?: SettingName;
   /** One line for the operator with all of the above and what holds instead. */
   readonly message: string;
 }
@@ -49,7 +51,8 @@ function problem(key: string, found: string, expected: string, instead: string |
   return { key, found, expected, fatal: instead === null, message };
 }
 
-function show(value: SettingValue): string {
+/** A value in a message. */
+export function shown(value: SettingValue): string {
   if (Array.isArray(value)) return `[${value.join(', ')}]`;
   return value === null ? 'nothing' : String(value);
 }
@@ -66,7 +69,7 @@ function resolve(values: readonly RegistryValue[], fallback: Fallback, starting:
   for (const name of SETTING_NAMES) {
     const setting = settingOf(name);
     const value = byName.get(foldName(name));
-    const insteadOf = () => (starting && isRequired(name) ? null : show(fallback(name)));
+    const insteadOf = () => (starting && isRequired(name) ? null : shown(fallback(name)));
     if (value === undefined) {
       if (isRequired(name)) problems.push(problem(name, 'nothing', expectedOf(setting), insteadOf()));
       draft.set(name, isRequired(name) ? fallback(name) : setting.default);
@@ -98,7 +101,7 @@ function separatePaths(
       owners.set(normal, name);
       continue;
     }
-    const instead = starting && isRequired(name) ? null : show(fallback(name));
+    const instead = starting && isRequired(name) ? null : shown(fallback(name));
     problems.push(problem(name, `the path of ${owner} (${path})`, 'a path of its own', instead));
     draft.set(name, fallback(name));
   }
@@ -108,8 +111,9 @@ function orderThresholds(draft: Draft, problems: SettingProblem[], fallback: Fal
   for (const [create, drop] of THRESHOLD_PAIRS) {
     const [upper, lower] = [Number(draft.get(create)), Number(draft.get(drop))];
     if (lower < upper) continue;
-    const instead = `the pair ${show(fallback(create))} and ${show(fallback(drop))}`;
-    problems.push(problem(drop, `${lower} with ${create} ${upper}`, `less than ${create}`, instead));
+    const instead = `the pair ${shown(fallback(create))} and ${shown(fallback(drop))}`;
+    const found = `${lower} with ${create} ${upper}`;
+    problems.push({ ...problem(drop, found, `less than ${create}`, instead), partner: create });
     draft.set(create, fallback(create));
     draft.set(drop, fallback(drop));
   }
@@ -118,6 +122,19 @@ function orderThresholds(draft: Draft, problems: SettingProblem[], fallback: Fal
 function asSettings(draft: Draft): Settings {
   // Every name of the table was resolved to a value its own entry accepts.
   return Object.freeze(Object.fromEntries(draft)) as unknown as Settings;
+}
+
+/**
+ * What holds after reading `values` and what is wrong with them, also where nothing can start.
+ *
+ * @param inForce null = at the start
+ */
+export function resolveSettings(
+  values: readonly RegistryValue[],
+  inForce: Settings | null,
+): { readonly draft: ReadonlyMap<SettingName, SettingValue>; readonly problems: readonly SettingProblem[] } {
+  const fallback: Fallback = (name) => (inForce === null ? settingOf(name).default : inForce[name]);
+  return resolve(values, fallback, inForce === null);
 }
 
 /**
@@ -165,7 +182,7 @@ export function applyChange(
   return { settings: applied.length > 0 ? asSettings(draft) : current, applied, deferredRestart, problems };
 }
 
-function sameSetting(a: SettingValue, b: SettingValue): boolean {
+export function sameSetting(a: SettingValue, b: SettingValue): boolean {
   if (!Array.isArray(a) || !Array.isArray(b)) return a === b;
   return a.length === b.length && a.every((item, index) => item === b[index]);
 }

@@ -11,7 +11,7 @@ import { RegistryError } from './registryError.js';
 import { SECURITY_DEFAULTS } from './securityDefaults.js';
 import { checkSetting, encodeSetting, expectedOf } from './settingCheck.js';
 import { SETTING_NAMES, type Setting, settingOf } from './settings.js';
-import { binaryData, type RegistryData, szData } from './value.js';
+import { binaryData, type RegistryData, type RegistryValue, szData } from './value.js';
 
 /** Wrong usage of a command; programs exit with 2. `code` is always `ERR_USAGE`. */
 export class RegistryUsageError extends Error {
@@ -56,6 +56,15 @@ export async function runRegistryCommand(
     throw new RegistryUsageError(`unknown registry command ${JSON.stringify(command)}; there are ${known}`);
   }
   return COMMANDS[command as RegistryCommand](file, args);
+}
+
+/**
+ * The values of eventd's own key, whoever owns the file; none where the key is missing.
+ *
+ * @throws HiveParseError or a file system error
+ */
+export async function readSettingValues(file: string): Promise<readonly RegistryValue[]> {
+  return [...((await inspectHive(file)).key(EVENTD_KEY)?.values.values() ?? [])];
 }
 
 /** Prints one value in hive syntax, or all values of a key, one a line. */

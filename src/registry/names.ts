@@ -34,8 +34,7 @@ function foldCharacter(character: string): string {
 /** The form under which two names that differ only in case are equal (Unicode simple case folding). */
 export function foldName(name: string): string {
   let folded = name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the range is all of ASCII
-  if (/[^\x00-\x7f]/.test(folded))
+  if (!/^\p{ASCII}*$/u.test(folded))
     folded = Array.from(folded, (c) => (c < '\x80' ? c : foldCharacter(c))).join('');
   return folded;
 }

@@ -184,6 +184,13 @@ export const SETTINGS = {
     's',
     "between samples of eventd's own health; 0 = off",
   ),
+  QueryMemoryBytes: dword(
+    null,
+    268435456,
+    [16777216, 2147483648],
+    'bytes',
+    'memory that all running queries share for intermediate results',
+  ),
   AdminGroups: {
     type: 'names',
     id: 'HOST-67',

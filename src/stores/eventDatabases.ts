@@ -9,7 +9,7 @@ import { EVENT_TABLE_COLUMNS } from './shardSchema.js';
 import { errorText, isCorruption } from './storeError.js';
 
 /** The metadata database shares the directory and holds no events. */
-const METADATA_FILE = 'eventd-meta.db';
+export const META_FILE = 'eventd-meta.db';
 
 /** What a look into a file said. */
 type Verdict =
@@ -48,7 +48,7 @@ export class EventDatabases {
     const seen = new Map<string, Judged>();
     const files: ReadableFile[] = [];
     const names = readdirSync(this.#directory).filter(
-      (name) => name.endsWith('.db') && name !== METADATA_FILE,
+      (name) => name.endsWith('.db') && name !== META_FILE,
     );
     for (const name of names.sort(compareBytes)) {
       const path = join(this.#directory, name);

@@ -6,10 +6,11 @@ import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { dropStaleMarks, exclusionOf } from './exclusion.js';
-import { CHECK_TIMEOUT_MS, openShardWriter, verifyShard } from './shard.js';
+import { openShardWriter, verifyShard } from './shard.js';
 import { shardFileIndex, shardFileName } from './shardFiles.js';
-import { UPSERT_METADATA } from './shardSchema.js';
+import { EVENT_SCHEMA, UPSERT_METADATA } from './shardSchema.js';
 import { StoreError } from './storeError.js';
+import { CHECK_TIMEOUT_MS, inspectStore } from './storeFile.js';
 
 /** Metadata row of a fresh shard that took a bad one's place: the number of that shard. */
 const REPLACES = 'replaces_shard';
@@ -113,21 +114,12 @@ function replacedShard(file: string): number | null {
 }
 
 /** What `eventd --check` reports: the same checks, creating and changing nothing. */
-export function inspectEventStore(
-  directory: string,
-  shards: number,
-): { file: string; state: 'missing' | 'good' | 'unusable'; detail: string }[] {
+export function inspectEventStore(directory: string, shards: number): ReturnType<typeof inspectStore>[] {
   return Array.from({ length: shards }, (_, shard) => {
     const file = join(directory, shardFileName(shard));
-    try {
-      const exclusion = exclusionOf(file);
-      if (exclusion !== null) throw new StoreError('corrupt', file, exclusion);
-      return verifyShard(file)
-        ? { file, state: 'good', detail: 'schema and structure are right' }
-        : { file, state: 'missing', detail: 'will be created' };
-    } catch (error) {
-      return { file, state: 'unusable', detail: error instanceof Error ? error.message : String(error) };
-    }
+    const exclusion = exclusionOf(file);
+    if (exclusion === null) return inspectStore(file, EVENT_SCHEMA);
+    return { file, state: 'unusable', detail: new StoreError('corrupt', file, exclusion).message };
   });
 }
 
@@ -135,8 +127,6 @@ function tryOpen(file: string): StoreError | null {
   try {
     const exclusion = exclusionOf(file);
     if (exclusion !== null) return new StoreError('corrupt', file, exclusion);
-    // Looked at before it is opened for writing: closing that connection would checkpoint a WAL into a bad file.
-    verifyShard(file);
     openShardWriter(file, CHECK_TIMEOUT_MS).close();
     return null;
   } catch (error) {

@@ -1,5 +1,5 @@
 /** The schema of the log store (LOG-33..35): what a new file gets, and what an existing one must have. */
-import { METADATA_TABLE, type StoreSchema } from './singleStore.js';
+import { METADATA_TABLE, type StoreSchema } from './storeFile.js';
 
 /** Page size of a new log store, in bytes. */
 export const LOG_PAGE_SIZE = 8192;
@@ -23,8 +23,8 @@ const INDEXES = {
 } as const;
 
 export const LOG_SCHEMA: StoreSchema = {
-  store: 'log',
   pageSize: LOG_PAGE_SIZE,
+  synchronous: 'NORMAL',
   cacheKib: 4096,
   statements: [LOGS_TABLE, METADATA_TABLE, ...Object.values(INDEXES)],
   objects: [

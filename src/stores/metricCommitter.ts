@@ -14,7 +14,7 @@ import {
   type MetricType,
 } from './metricSchema.js';
 import { RecordCommitter, type RecordTable } from './recordCommitter.js';
-import type { StoreConnection } from './singleStore.js';
+import type { StoreConnection } from './storeFile.js';
 
 export interface MetricCommitterOptions {
   readonly file: string;
@@ -101,6 +101,19 @@ class SampleTable implements RecordTable {
     this.#isStale = true;
     this.close();
     this.#cache = this.#openCache();
+  }
+
+  /** Whoever has written before is not retention. */
+  lent(): void {
+    this.begun();
+  }
+
+  /** What retention has written since is known in full: the rest of the cache stays good (MET-37, MET-64). */
+  returned(series: BigInt64Array): void {
+    this.#version = this.#dataVersion.get();
+    if (series.length === 0) return;
+    native.seriesCacheForget(this.#cache, series);
+    this.#isStale = true;
   }
 
   decode(batch: DatagramsHandle, maxRecords: number) {

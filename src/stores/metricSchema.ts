@@ -1,5 +1,5 @@
 /** The schema of the metric store (MET-46..50, ROL-7, ROL-8): what a new file gets, and what an existing one must have. */
-import { METADATA_TABLE, type StoreSchema } from './singleStore.js';
+import { METADATA_TABLE, type StoreSchema } from './storeFile.js';
 
 /** Page size of a new metric store, in bytes: each sample touches another leaf of the index, so small ones cost less WAL. */
 export const METRIC_PAGE_SIZE = 2048;
@@ -47,8 +47,8 @@ const CONSTRAINT_INDEXES = ['sqlite_autoindex_series_1', 'sqlite_autoindex_rollu
 export type MetricType = 0 | 1 | 2;
 
 export const METRIC_SCHEMA: StoreSchema = {
-  store: 'metric',
   pageSize: METRIC_PAGE_SIZE,
+  synchronous: 'NORMAL',
   // The leaves of a few thousand series and what leads to them.
   cacheKib: 8192,
   statements: [SERIES_TABLE, SAMPLES_TABLE, ROLLUPS_TABLE, METADATA_TABLE, ...Object.values(INDEXES)],

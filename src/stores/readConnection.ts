@@ -41,6 +41,25 @@ export class ReadConnection {
     }
   }
 
+  /** A statement whose rows come to JavaScript; integers are bigint. */
+  prepare(sql: string): Database.Statement {
+    return this.#database.prepare(sql).safeIntegers(true);
+  }
+
+  /**
+   * Begins a snapshot: until {@link endSnapshot} every statement of this connection reads the database as it
+   * is now. Returns the highest rowid of the table in it, 0 when the table is empty (STR-3).
+   */
+  beginSnapshot(table: 'events' | 'logs'): bigint {
+    this.#database.exec('BEGIN');
+    return this.prepare(`SELECT ifnull(max(id), 0) FROM ${table}`).pluck().get() as bigint;
+  }
+
+  /** Its statements must have ended. Harmless when there is no snapshot. */
+  endSnapshot(): void {
+    if (this.#database.inTransaction) this.#database.exec('ROLLBACK');
+  }
+
   close(): void {
     this.#database.close();
   }

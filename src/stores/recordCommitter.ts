@@ -8,14 +8,8 @@ import { type BatchLimits, type BatchLoad, IDLE_LOAD, observeBatch, recordLinger
 import type { DatagramSource } from './datagramSource.js';
 import { setStrayWalAside } from './exclusion.js';
 import { SHARD_TRUNCATED, ShardFileGuard } from './shardFileGuard.js';
-import {
-  checkStructure,
-  openStore,
-  realPath,
-  type StoreConnection,
-  type StoreSchema,
-} from './singleStore.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from './storeError.js';
+import { checkStructure, openStore, realPath, type StoreConnection, type StoreSchema } from './storeFile.js';
 
 /** Bytes in the WAL, not yet in the database, that start a checkpoint (LOG-45, MET-57). */
 export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
@@ -35,6 +29,10 @@ export interface RecordTable {
   /** Inserts what was decoded last; returns the number of rows. */
   insert(batch: DatagramsHandle): number;
   committed(): void;
+  /** Retention writes between now and `returned`. */
+  lent(): void;
+  /** It has; of the series that it deleted nothing may be remembered (MET-37). */
+  returned(series: BigInt64Array): void;
   /** Returns how many decoded records went with the transaction. */
   rolledBack(): number;
   /** Entries of a cache that the table keeps. */
@@ -156,6 +154,16 @@ export class RecordCommitter {
       if (!decoded.more) this.#batchDone(batch.bytes);
     }
     return this.#report({ records, bytes: fresh ? batch.bytes : 0, started, limits });
+  }
+
+  /** Retention has its turn (LOG-52, MET-58). */
+  lend(): void {
+    quietly(() => this.#table.lent());
+  }
+
+  /** @param series ids that it has deleted */
+  takeBack(series: BigInt64Array): void {
+    quietly(() => this.#table.returned(series));
   }
 
   /**
@@ -295,4 +303,13 @@ function found(path: string): Stats | undefined {
 
 function isSame(now: Stats | undefined, then: Stats | undefined): boolean {
   return now?.ino === then?.ino && now?.dev === then?.dev;
+}
+
+/** What goes wrong between two transactions the next one meets, too, and tells. */
+function quietly(work: () => void): void {
+  try {
+    work();
+  } catch {
+    // See above.
+  }
 }

@@ -2,8 +2,10 @@
  * One shard's transactions: what a writer actor does between BEGIN and COMMIT, and what it remembers
  * when a commit fails. Belongs to the thread that made it (STO-30).
  */
+import { ShardIndexes } from '../indexes/shardIndexes.js';
 import { type ChannelHandle, native, type SegmentInfo, type SegmentRun } from '../native/addon.js';
 import { type BatchLoad, IDLE_LOAD, lingerMs, observeBatch } from './batchPolicy.js';
+import { CommitAnnouncer, CommitFeed } from './commitFeed.js';
 import { openShardWriter, type ShardConnection } from './shard.js';
 import { SHARD_TRUNCATED, ShardFileGuard } from './shardFileGuard.js';
 import { INSERT_SEGMENT, INSERT_SYNTHETIC } from './shardSchema.js';
@@ -62,6 +64,8 @@ export interface ShardCommitterOptions {
   /** 16 bytes. */
   readonly bootId: Uint8Array;
   readonly channel: ChannelHandle;
+  /** Where commits are told, and the number this shard has there (STR-5); null: nobody is told. */
+  readonly commits?: { readonly feed: SharedArrayBuffer; readonly source: number } | null;
   /** CPUs whose stored sequences lie out of order above their resume point; see watermarks.ts. */
   readonly unordered: readonly { readonly cpu: number; readonly floor: bigint; readonly upper: bigint }[];
 }
@@ -75,6 +79,11 @@ export class ShardCommitter {
   readonly #commit;
   readonly #watermarks: WatermarkWriter;
   readonly #guard: ShardFileGuard;
+  readonly #announcer: CommitAnnouncer | null;
+  /** The shard's secondary indexes; used by whoever uses the committer, between transactions (IDX-10). */
+  readonly indexes: ShardIndexes;
+  /** Rowid of the row inserted last. */
+  #lastId = 0n;
   readonly #synthetic: SyntheticEvent[] = [];
   #lost: SegmentRun[] = [];
   /** The last transaction failed: the next one risks no segment before it has stored what is owed. */
@@ -100,6 +109,8 @@ export class ShardCommitter {
     this.#commit = this.#db.prepare('COMMIT');
     this.#watermarks = new WatermarkWriter(this.#db, options.bootId);
     this.#guard = new ShardFileGuard(options.file);
+    this.#announcer = announcerOf(this.#db, options.commits ?? null);
+    this.indexes = new ShardIndexes(this.#db);
   }
 
   /** Takes a synthetic row for the next transaction (ING-71). Never blocks. */
@@ -143,6 +154,7 @@ export class ShardCommitter {
     this.#settle(owed.length, synthetic.length, segment);
     const ended = performance.now();
     const rows = owed.length + synthetic.length + (segment?.rows ?? 0);
+    this.#announcer?.committed(this.#lastId, rows);
     this.#load = observeBatch(this.#load, {
       rows,
       elapsedMs: ended - this.#lastEnd,
@@ -241,14 +253,14 @@ export class ShardCommitter {
         revealingTimestamp: run.revealingTimestamp,
         cause: run.cause ?? 'commit_failure',
       });
-      this.#insertSynthetic.run(bootId, gap.timestamp, gap.type, gap.payload);
+      this.#inserted(this.#insertSynthetic.run(bootId, gap.timestamp, gap.type, gap.payload));
       this.#watermarks.write(run.cpu, { last: run.last, settled: 0n });
     }
     for (const event of synthetic) {
-      this.#insertSynthetic.run(bootId, event.timestamp, event.type, event.payload);
+      this.#inserted(this.#insertSynthetic.run(bootId, event.timestamp, event.type, event.payload));
     }
     if (segment === null) return;
-    this.#insertSegment.run(bootId, segment.segment);
+    this.#inserted(this.#insertSegment.run(bootId, segment.segment));
     for (const mark of native.segmentWatermarks(segment.segment)) {
       const order = unordered.find(({ cpu }) => cpu === mark.cpu);
       this.#watermarks.write(
@@ -256,6 +268,10 @@ export class ShardCommitter {
         order === undefined ? mark : { ...mark, floor: order.floor, upper: order.upper },
       );
     }
+  }
+
+  #inserted({ lastInsertRowid }: { readonly lastInsertRowid: number | bigint }): void {
+    this.#lastId = BigInt(lastInsertRowid);
   }
 
   #settle(owed: number, synthetic: number, segment: SegmentInfo | null): void {
@@ -316,4 +332,13 @@ export class ShardCommitter {
       return false;
     }
   }
+}
+
+function announcerOf(
+  db: ShardConnection,
+  commits: NonNullable<ShardCommitterOptions['commits']> | null,
+): CommitAnnouncer | null {
+  if (commits === null) return null;
+  const last = db.prepare('SELECT ifnull(max(id), 0) FROM events').pluck().get() as number | bigint;
+  return new CommitAnnouncer(new CommitFeed(commits.feed), commits.source, BigInt(last));
 }

@@ -4,9 +4,7 @@
  */
 
 import { EVENT_COLUMNS } from './eventColumns.js';
-
-/** Schema version of event shards, log store, metric store and metadata database (CFG-90). */
-export const SCHEMA_VERSION = '1';
+import { METADATA_TABLE, type StoreSchema } from './storeFile.js';
 
 /**
  * Page size of new shards, in bytes. 8 KiB pages take about 10 % less processor time per event than
@@ -29,8 +27,6 @@ const EVENTS_TABLE = `CREATE TABLE events (
   payload BLOB
 )`;
 
-const METADATA_TABLE = 'CREATE TABLE metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL)';
-
 /** The one write-time index (STO-11). */
 export const TIMESTAMP_INDEX = 'idx_events_timestamp';
 
@@ -39,15 +35,24 @@ const TIMESTAMP_INDEX_SQL = `CREATE INDEX ${TIMESTAMP_INDEX} ON events(timestamp
 /** Everything a new shard is created with, in order (STO-24). */
 export const SHARD_SCHEMA: readonly string[] = [EVENTS_TABLE, METADATA_TABLE, TIMESTAMP_INDEX_SQL];
 
-/** Objects the structure check wants to see (STO-26, FAIL-12). */
-export const REQUIRED_OBJECTS: readonly { readonly type: 'table' | 'index'; readonly name: string }[] = [
-  { type: 'table', name: 'events' },
-  { type: 'table', name: 'metadata' },
-  { type: 'index', name: TIMESTAMP_INDEX },
-];
-
 /** Columns the structure check wants on `events`, in any order. */
 export const EVENT_TABLE_COLUMNS: readonly string[] = ['id', ...EVENT_COLUMNS, 'payload'];
+
+/** The structure check covers both tables and the index (STO-26, FAIL-12). */
+export const EVENT_SCHEMA: StoreSchema = {
+  pageSize: SHARD_PAGE_SIZE,
+  synchronous: 'FULL',
+  // ADV-6.
+  cacheKib: 2048,
+  statements: SHARD_SCHEMA,
+  objects: [
+    { type: 'table', name: 'events' },
+    { type: 'table', name: 'metadata' },
+    { type: 'index', name: TIMESTAMP_INDEX },
+  ],
+  columns: { events: EVENT_TABLE_COLUMNS },
+  readable: ['events'],
+};
 
 /** Inserts a whole segment: one bind, one statement per batch. Parameters: boot id, segment handle. */
 export const INSERT_SEGMENT = `INSERT OR FAIL INTO events

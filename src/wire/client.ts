@@ -121,6 +121,25 @@ export async function* query(
   text: string,
   options: QueryOptions = {},
 ): AsyncGenerator<EventRecord, void, undefined> {
+  for await (const records of queryMessages(socketPath, text, options)) {
+    for (const record of records) {
+      options.signal?.throwIfAborted();
+      yield record;
+    }
+  }
+}
+
+/**
+ * The same, one result message at a time, empty ones included. The first message of a stream says that
+ * eventd watches: what is committed after it will come (STR-3, STR-4).
+ *
+ * @throws {QueryFailure | ConnectionFailure} as {@link query} does
+ */
+export async function* queryMessages(
+  socketPath: string,
+  text: string,
+  options: QueryOptions = {},
+): AsyncGenerator<readonly EventRecord[], void, undefined> {
   const { signal } = options;
   signal?.throwIfAborted();
   checkPath(socketPath);
@@ -136,10 +155,8 @@ export async function* query(
         const response = decodeResponse(payload);
         if (response.status === 'end') return;
         if (response.status === 'error') throw new QueryFailure(response.error);
-        for (const raw of response.records) {
-          signal?.throwIfAborted();
-          yield new EventRecord(raw);
-        }
+        signal?.throwIfAborted();
+        yield response.records.map((raw) => new EventRecord(raw));
       }
     }
     signal?.throwIfAborted();

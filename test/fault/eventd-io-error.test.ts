@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { QueryFailure } from '../../src/wire/client.js';
 import { EventdWorld, eventually } from '../fixtures/eventd.js';
 import { type Fault, Faults } from '../fixtures/faults.js';
+import { failureOf } from '../fixtures/queryFailure.js';
 import {
   assertAccounted,
   assertLossRecorded,
@@ -222,16 +222,6 @@ test('[LIFE-130] [LIFE-131] a shard that cannot be read or opened for writing fa
   assertAccounted(world, 2);
   assert.deepEqual(world.gaps(), []);
 });
-
-/** The failure a query ends with; fails the test where it succeeds. */
-async function failureOf(query: Promise<unknown>): Promise<QueryFailure> {
-  const error = await query.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  assert.ok(error instanceof QueryFailure, String(error));
-  return error;
-}
 
 test('[QX-21] [WIRE-20] EIO in the middle of a query: an error of class storage error, and the next query is answered', async (t) => {
   const faults = Faults.for(t);

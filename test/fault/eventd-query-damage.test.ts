@@ -5,9 +5,9 @@
 import assert from 'node:assert/strict';
 import { rmSync, statSync, truncateSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { QueryFailure } from '../../src/wire/client.js';
 import { type EventdRun, EventdWorld } from '../fixtures/eventd.js';
 import { Faults } from '../fixtures/faults.js';
+import { failureOf } from '../fixtures/queryFailure.js';
 import { fingerprint, overwritePages, recoveriesOf, shardPath } from './damage.js';
 import { assertAccounted } from './failedCommits.js';
 
@@ -30,16 +30,6 @@ async function worldWithOldShard(
 }
 
 const count = async (world: EventdWorld, query: string) => (await world.query(query)).length;
-
-/** The failure a query ends with; fails the test where it succeeds. */
-async function failureOf(query: Promise<unknown>): Promise<QueryFailure> {
-  const error = await query.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  assert.ok(error instanceof QueryFailure, String(error));
-  return error;
-}
 
 /** Events go on being stored and found in the active shard; the file with the damage stays as it is. */
 async function assertGoesOn(world: EventdWorld, run: EventdRun): Promise<void> {

@@ -37,6 +37,14 @@ const figures = (values: object, at = AT) => ({
 const ready = { type: '@eventd.ready' };
 const lines = (...messages: object[]) => messages.map((message) => `${JSON.stringify(message)}\n`).join('');
 
+const readerFigures = {
+  answers: true,
+  fill: 0.004,
+  peakFill: 0.81,
+  lastSequence: '18446744073709551615',
+  gaps: '0',
+};
+
 const busy = lines(
   actor('main/x:0', null, 'daemon'),
   snapshot('main/x:0', 'ready', 'xstate.init', AT, { tags: ['ready'] }),
@@ -48,13 +56,7 @@ const busy = lines(
   snapshot('readers#2/x:0', { flow: { running: 'waiting' }, pressure: 'normal' }, 'x'),
   figures({
     daemon: { upSeconds: 192, residentBytes: 135_266_304, recoveries: 1, queriesRunning: 3 },
-    'reader-0': {
-      answers: true,
-      fill: 0.004,
-      peakFill: 0.81,
-      lastSequence: '18446744073709551615',
-      gaps: '0',
-    },
+    'reader-0': readerFigures,
     'writer-2': {
       answers: true,
       health: 'failing',
@@ -137,13 +139,7 @@ test('inspect --follow counts what repeats itself, and tells figures that change
   ];
   const counts = (rows: number) => ({
     'writer-10': { answers: true, health: 'good', rows, commits: 1, credit: 10_000, waiting: 0 },
-    'reader-0': {
-      answers: true,
-      fill: 0.004,
-      peakFill: 0.81,
-      lastSequence: '18446744073709551615',
-      gaps: '0',
-    },
+    'reader-0': readerFigures,
   });
   await using server = await startServer((socket) => {
     socket.write(`${busy}${lines(ready)}`);

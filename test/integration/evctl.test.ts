@@ -71,13 +71,13 @@ test('[WIRE-10] jsonl and msgpack keep 64-bit integers', async () => {
   assert.deepEqual([...decodeMulti(raw.stdout, { useBigInt64: true })], [record, record]);
 });
 
-test('[WIRE-20] a parse error is one line and a caret, after the records before it, exit 1', async () => {
+test('[WIRE-20] a parse error is one line and a caret, after the records before it, exit 2', async () => {
   await using server = await answering(
     encodeResult([{ count: 1n }]),
     encodeError('parse error: character 8: expected a clause'),
   );
   const result = await runProgram('evctl', ['-s', server.path, 'EVENTS WERE a == 1']).done;
-  assert.equal(result.code, 1);
+  assert.equal(result.code, 2);
   assert.equal(result.stdout.toString(), 'count=1\n');
   assert.equal(
     result.stderr,
@@ -88,6 +88,7 @@ test('[WIRE-20] a parse error is one line and a caret, after the records before 
 test('[WIRE-20] an error text cannot write to the terminal', async () => {
   await using server = await answering(encodeError('timeout: \u001b[2Jgone'));
   const result = await runProgram('evctl', ['-s', server.path, 'EVENTS']).done;
+  assert.equal(result.code, 1);
   assert.equal(result.stderr, 'evctl: timeout: \\u{1b}[2Jgone\n');
 });
 
@@ -112,11 +113,11 @@ test('[WIRE-9] a connection lost in the middle: exit 1', async () => {
 
 for (const [what, args] of [
   ['an unknown option', ['--frobnicate', 'EVENTS']],
-  ['an option of another command', ['--follow', 'EVENTS']],
+  ['an option of another command', ['--json', 'EVENTS']],
   ['no query', []],
   ['an unquoted query', ['EVENTS', 'TAKE', '1']],
   ['a query and a file', ['--file', '/dev/null', 'EVENTS']],
-  ['an unknown format', ['-o', 'csv', 'EVENTS']],
+  ['an unknown format', ['-o', 'xml', 'EVENTS']],
   ['emit without JSON', ['emit', 'a.b']],
   ['an unknown registry command', ['registry', 'frobnicate']],
   ['inspect with an argument', ['inspect', 'x']],
@@ -135,28 +136,88 @@ test("help lists every option of the command and no other; version is the packag
   for (const flag of [
     '--socket PATH',
     '--file PATH',
-    '--format pretty|jsonl|msgpack',
+    '--format pretty|jsonl|csv|msgpack',
     '--no-color',
     '--version',
   ])
     assert.ok(help.stdout.includes(flag), flag);
-  assert.ok(!help.stdout.includes('--follow') && !help.stdout.includes('csv'));
-  assert.ok((await runProgram('evctl', ['inspect', '--help']).done).stdout.includes('--follow'));
+  assert.ok(!help.stdout.includes('--json') && !help.stdout.includes('--kmes'));
+  assert.ok((await runProgram('evctl', ['inspect', '--help']).done).stdout.includes('--json'));
   const version = await runProgram('evctl', ['--version']).done;
   assert.match(version.stdout.toString(), /^evctl \d+\.\d+\.\d+\n$/);
 });
 
-test('[QX-64] SIGINT ends a stream with 130 and closes the connection', { timeout: 20_000 }, async () => {
+test('[QX-64] SIGINT ends a query with 130 and closes the connection', { timeout: 20_000 }, async () => {
   await using server = await startWireServer((_, socket) => {
     socket.write(encodeResult([event]));
     socket.resume();
   });
-  const evctl = runProgram('evctl', ['-s', server.path, 'EVENTS STREAM']);
+  const evctl = runProgram('evctl', ['-s', server.path, 'EVENTS']);
   await until(() => evctl.stdout().includes('kacs.denied'), 'the first record');
   evctl.child.kill('SIGINT');
   const result = await evctl.done;
   assert.deepEqual([result.code, result.signal, result.stderr], [130, null, '']);
   await server.closed(0);
+});
+
+test('--since, --until and --limit are clauses, also behind a comment', async () => {
+  await using server = await answering(encodeResult([]), encodeEnd());
+  const result = await runProgram('evctl', [
+    ...['-s', server.path, '--since', '1h ago', '-U', 'today', '--limit', '0x10'],
+    'EVENTS a.* -- what else',
+  ]).done;
+  assert.deepEqual([result.code, result.stderr], [0, '']);
+  assert.deepEqual(server.queries, ['EVENTS a.* -- what else\nSINCE 1h ago UNTIL today TAKE 0x10']);
+});
+
+test('[WIRE-20] an option that adds a clause to a text that does not parse shows where, exit 2', async () => {
+  const result = await runProgram('evctl', ['-n', '3', 'EVENTS TAEK 4']).done;
+  assert.equal(result.code, 2);
+  assert.match(result.stderr, /^evctl: parse error: character 13: [^\n]+\n {2}EVENTS TAEK 4\n {14}\^\n$/);
+});
+
+test('groups of an aggregation are a table over all result messages', async () => {
+  const group = (event_type: string, count: bigint) => ({ event_type, count });
+  await using server = await answering(
+    encodeResult([group('a.much.longer.type', 3n), group('界', 12345n)]),
+    encodeResult([group('b', 1n)]),
+    encodeEnd(),
+  );
+  const result = await runProgram('evctl', ['-s', server.path, 'EVENTS COUNT BY event_type']).done;
+  assert.equal(
+    result.stdout.toString(),
+    [
+      'event_type          count',
+      'a.much.longer.type      3',
+      '"界"                12345',
+      'b                       1',
+      '',
+    ].join('\n'),
+  );
+});
+
+test('csv: columns of SELECT in their order, of the first message where nobody names them', async () => {
+  const rows = [
+    { ...event, text: 'a "b", c\nd', n: null, empty: '' },
+    { ...event, late: { deep: [1n, 2.5] }, big: 2n ** 64n - 1n },
+  ];
+  await using server = await startWireServer((query, socket) => {
+    const first = query.includes('SELECT') ? [{ n: 1n, text: 'x' }, { text: 'y' }] : rows.slice(0, 1);
+    socket.write(encodeResult(query.includes('nothing') ? [] : first));
+    socket.end(Buffer.concat([encodeResult(query.includes('SELECT') ? [] : rows.slice(1)), encodeEnd()]));
+  });
+  const csv = async (query: string) =>
+    (await runProgram('evctl', ['-s', server.path, '-o', 'csv', query]).done).stdout.toString();
+  assert.equal(await csv('EVENTS SELECT text, n'), 'text,n\r\nx,1\r\ny,\r\n');
+  assert.equal(await csv('EVENTS nothing SELECT a'), 'a\r\n');
+  const head =
+    'timestamp,cpu_id,sequence,origin_class,event_type,effective_token_guid,true_token_guid,process_guid,boot_id';
+  const line = '2026-05-01T12:00:01.123456789Z,0,124,2,kacs.denied,,,,';
+  assert.equal(
+    await csv('EVENTS'),
+    `${head},pid,text,n,empty,*\r\n${line},42,"a ""b"", c\nd",,"",\r\n` +
+      `${line},42,,,,"{""late"":{""deep"":[1,2.5]},""big"":18446744073709551615}"\r\n`,
+  );
 });
 
 test('[QX-64] a closed reader of standard output ends evctl quietly with 0', {
@@ -265,4 +326,15 @@ test('inspect --follow prints one line per transition and none for mere events',
   );
   assert.equal(result.code, 1);
   assert.match(result.stderr, /closed the debug socket/);
+});
+
+test('inspect --follow ends with 0 on SIGINT: it has no other end', { timeout: 20_000 }, async () => {
+  await using server = await startServer((socket) =>
+    socket.write(`${burst}${lines({ type: '@eventd.ready' })}`),
+  );
+  const run = runProgram('evctl', ['inspect', '-f', '--debug-socket', server.path]);
+  await until(() => run.stdout().includes('writer-0'), 'the tree');
+  run.child.kill('SIGINT');
+  const result = await run.done;
+  assert.deepEqual([result.code, result.stderr], [0, '']);
 });

@@ -112,6 +112,10 @@ test(
       assert.ok(Math.abs(at - lastAt - (up - lastUp) * 1000) < 1000, 'the uptime goes with the time');
     });
 
+    // What retention has measured is known after its first sweep, which a new limit starts.
+    await world.set('LogRetentionDays', '13');
+    await eventually('a sweep', () => Number(newest('eventd.retention.used.bytes')) > 0);
+
     // Every series has its line in the document, and nothing else has.
     const stored = new Set(
       records.read(

@@ -39,6 +39,7 @@ test('a front end sees the state of every actor of every thread, and what the ev
     'metric-writer',
     'reader-0',
     'reader-1',
+    'retention',
     'writer-0',
     'writer-1',
     'writer-2',

@@ -18,9 +18,9 @@ import { decode } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
 import { RecordPipeline } from '../../actors/daemon/recordPipeline.js';
 import { native } from '../../src/native/addon.js';
-import { LOG_PAGE_SIZE } from '../../src/stores/logSchema.js';
-import { openLogStore } from '../../src/stores/logStore.js';
+import { LOG_PAGE_SIZE, LOG_SCHEMA } from '../../src/stores/logSchema.js';
 import { CHECKPOINT_BYTES } from '../../src/stores/recordCommitter.js';
+import { openStore } from '../../src/stores/storeFile.js';
 import { BOOT, eventually, LIMITS, PipelineFixture } from '../fixtures/recordPipelines.js';
 
 interface LogRow {
@@ -196,7 +196,7 @@ test('[LIFE-201, LIFE-202, LIFE-204, LIFE-207, LOG-48] a stop stores what is que
 
 test('[LOG-36, LOG-41, LOG-47, FAIL-11, FAIL-21, LOG-11] an unknown version: records are dropped, no sender stalls, the file stays as it was, one storage error', async (t) => {
   const path = new PipelineFixture(t, 'log');
-  openLogStore(path.file).close();
+  openStore(path.file, LOG_SCHEMA).close();
   path.edit('PRAGMA journal_mode = DELETE', "UPDATE metadata SET value = '7' WHERE key = 'schema_version'");
   const bytes = readFileSync(path.file);
   const pipeline = await path.start();
@@ -212,7 +212,7 @@ test('[LOG-36, LOG-41, LOG-47, FAIL-11, FAIL-21, LOG-11] an unknown version: rec
 
 test('[LOG-47, FAIL-11, FAIL-16, FAIL-18, FAIL-19] a store found corrupt at the start is set aside, with one storage error for the log store', async (t) => {
   const path = new PipelineFixture(t, 'log');
-  openLogStore(path.file).close();
+  openStore(path.file, LOG_SCHEMA).close();
   path.edit('DROP INDEX idx_logs_origin');
   await path.start();
   const [replaced] = path.reportsOf('replaced');
@@ -270,7 +270,7 @@ for (const [what, deed] of [
   [
     'replaced by another store',
     (file: string) => {
-      openLogStore(`${file}.other`).close();
+      openStore(`${file}.other`, LOG_SCHEMA).close();
       renameSync(`${file}.other`, file);
     },
   ],

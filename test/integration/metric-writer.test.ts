@@ -4,8 +4,8 @@ import { existsSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { decode } from '@msgpack/msgpack';
 import { native } from '../../src/native/addon.js';
-import { INSERT_SERIES } from '../../src/stores/metricSchema.js';
-import { openMetricStore } from '../../src/stores/metricStore.js';
+import { INSERT_SERIES, METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
+import { openStore } from '../../src/stores/storeFile.js';
 import { LIMITS, PipelineFixture } from '../fixtures/recordPipelines.js';
 
 interface SeriesRow {
@@ -187,7 +187,7 @@ test('[MET-45, MET-40, MET-17] samples are stored as they come: backdated ones, 
 
 test('[MET-32, MET-36, MET-47, MET-55] series are found again after a restart, with an empty cache, also those of other hashes', async (t) => {
   const path = new PipelineFixture(t, 'metric');
-  const db = openMetricStore(path.file);
+  const db = openStore(path.file, METRIC_SCHEMA);
   db.prepare(INSERT_SERIES).run('cpu.usage', 'core=0', 1, 12345n, null);
   db.close();
   await path.start();
@@ -304,7 +304,7 @@ test('[MET-40, MET-56, LIFE-202, LIFE-204, LIFE-207] batches have at most Metric
 
 test('[MET-55, FAIL-18, FAIL-19, FAIL-21] a damaged metric store is replaced, one of unknown version is left alone', async (t) => {
   const damaged = new PipelineFixture(t, 'metric');
-  openMetricStore(damaged.file).close();
+  openStore(damaged.file, METRIC_SCHEMA).close();
   damaged.edit('DROP TABLE rollups');
   await damaged.start();
   assert.match(damaged.reportsOf('replaced')[0]?.reason ?? '', /table rollups is missing/);
@@ -312,7 +312,7 @@ test('[MET-55, FAIL-18, FAIL-19, FAIL-21] a damaged metric store is replaced, on
   await damaged.stored(1);
 
   const unknown = new PipelineFixture(t, 'metric');
-  openMetricStore(unknown.file).close();
+  openStore(unknown.file, METRIC_SCHEMA).close();
   unknown.edit("UPDATE metadata SET value = '2' WHERE key = 'schema_version'");
   const pipeline = await unknown.start();
   await unknown.send(gauge(1));

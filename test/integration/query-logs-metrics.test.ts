@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
 import { formatGuid } from '../../src/host/guid.js';
-import { openLogStore } from '../../src/stores/logStore.js';
-import { openMetricStore } from '../../src/stores/metricStore.js';
+import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
+import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
 import { setStoreAside } from '../../src/stores/singleStore.js';
+import { openStore } from '../../src/stores/storeFile.js';
 import { makeStore, startService, type TestStore } from '../fixtures/queryService.js';
 import { ask } from '../fixtures/rawQueryClient.js';
 
@@ -28,7 +29,7 @@ const LINES: readonly Line[] = [
 
 function writeLogs(store: TestStore, lines: readonly Line[]): string {
   const file = join(store.directory, '..', 'logs.db');
-  const db = openLogStore(file);
+  const db = openStore(file, LOG_SCHEMA);
   const insert = db.prepare(
     'INSERT INTO logs (boot_id, timestamp, origin, is_error, message) VALUES (?, ?, ?, ?, ?)',
   );
@@ -104,7 +105,7 @@ test('[FAIL-18] a damaged log store that was set aside is still read', async (t)
 type Sample = readonly [age: bigint, value: number];
 
 function writeMetrics(store: TestStore): void {
-  const db = openMetricStore(join(store.directory, '..', 'metrics.db'));
+  const db = openStore(join(store.directory, '..', 'metrics.db'), METRIC_SCHEMA);
   const series = db.prepare(
     'INSERT INTO series (name, labels, type, label_hash, boundaries_hash) VALUES (?, ?, ?, 0, ?)',
   );

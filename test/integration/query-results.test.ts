@@ -233,12 +233,10 @@ test('[WIRE-7] [QX-20] a store without any database answers an empty result', as
   assert.deepEqual(messages, [{ status: 'ok', records: [] }, { status: 'end' }]);
 });
 
-for (const query of ['LOGS STREAM', 'METRIC cpu.usage', 'EVENTS COUNT', 'EVENTS STREAM', 'EVENTS INDEX a']) {
-  test(`[WIRE-20] what this version lacks is named: ${query}`, async (t) => {
-    const store = makeStore(t);
-    await startService(t, store);
-    const answer = await ask(store.socketPath, query);
-    assert.match(answer.error ?? '', /^unsupported: .*not available in this version/);
-    assert.equal(answer.messages.length, 1);
-  });
-}
+test('[WIRE-20] what this version lacks is named', async (t) => {
+  const store = makeStore(t);
+  await startService(t, store);
+  const answer = await ask(store.socketPath, 'EVENTS INDEX a');
+  assert.match(answer.error ?? '', /^unsupported: .*not available in this version/);
+  assert.equal(answer.messages.length, 1);
+});

@@ -7,10 +7,7 @@
  *     WALKS=2000 FC_SEED=$RANDOM node --test dist/test/model/cpuReader-walk.test.js
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import fc from 'fast-check';
 import { type CpuReader, startCpuReader } from '../../actors/cpuReader/cpuReader.js';
@@ -21,7 +18,7 @@ import type { CpuResume } from '../../src/stores/resume.js';
 import { Coverage } from './coverage.js';
 import { CAPACITIES, DAMAGES, WalkWorld } from './cpuReaderWalkWorld.js';
 import { SHARDS } from './ringWorld.js';
-import { Shadow, until } from './walk.js';
+import { memoryDirectory, Shadow, until } from './walk.js';
 
 const SEED = Number(process.env.FC_SEED ?? 20_260_101);
 const WALKS = Number(process.env.WALKS ?? 30);
@@ -89,11 +86,7 @@ const deed: fc.Arbitrary<Deed> = fc.oneof(
 
 const coverage = new Coverage(cpuReaderMachine);
 const happened = { gaps: 0, lapped: 0, corrupt: 0, reattached: 0, throttled: 0, attachFailures: 0 };
-let root = '';
-before(() => {
-  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-walk-'));
-});
-after(() => rmSync(root, { recursive: true, force: true }));
+const root = memoryDirectory();
 
 /** One reader after the other on one ring. */
 class Walk {

@@ -1,9 +1,6 @@
 /** Every path of the ring reader's machine, walked on the real actor with a real ring and its drain thread. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { type AnyMachineSnapshot, SimulatedClock } from 'xstate';
 import { type CpuReader, startCpuReader } from '../../actors/cpuReader/cpuReader.js';
 import type { FromReaders, ReaderToWriter } from '../../actors/messages.js';
@@ -18,7 +15,17 @@ import { type DrainEvent, native } from '../../src/native/addon.js';
 import { type CpuResume, NOTHING_SEEN } from '../../src/stores/resume.js';
 import { Coverage } from './coverage.js';
 import { RingWorld, SHARDS } from './ringWorld.js';
-import { Gates, keyOf, type ModelEvent, pathsOf, Shadow, type Step, until, WalkError } from './walk.js';
+import {
+  Gates,
+  keyOf,
+  type ModelEvent,
+  memoryDirectory,
+  pathsOf,
+  Shadow,
+  type Step,
+  until,
+  walkAll,
+} from './walk.js';
 
 const EMERGENCY_PERCENT = 75;
 const RECOVERING = '0.cpuReader.flow.recovering';
@@ -113,11 +120,7 @@ function walks(): Step[][] {
 }
 
 const coverage = new Coverage(cpuReaderMachine);
-let root = '';
-before(() => {
-  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-model-'));
-});
-after(() => rmSync(root, { recursive: true, force: true }));
+const root = memoryDirectory();
 
 /** Drives one reader along one path. */
 class Driver {
@@ -198,19 +201,22 @@ class Driver {
         return;
       case recovered.type:
         if (next?.type === drainFailed.type) this.world.closeChannels();
-        return this.#heard(event.type, () => this.#resume?.resolve(NOTHING_SEEN));
+        return this.#shadow.hears(event.type, () => this.#resume?.resolve(NOTHING_SEEN));
       case notRecovered.type:
-        return this.#heard(event.type, () => this.#resume?.reject(new Error('no resume point')));
+        return this.#shadow.hears(event.type, () => this.#resume?.reject(new Error('no resume point')));
       case attached.type:
         this.#stale = next?.type === drainFailed.type;
-        return this.#heard(event.type, () => this.#gates.release('attach'));
+        return this.#shadow.hears(event.type, () => this.#gates.release('attach'));
       case notAttached.type:
         this.world.hideRing();
-        await this.#heard(event.type, () => this.#gates.release('attach'));
+        await this.#shadow.hears(event.type, () => this.#gates.release('attach'));
         this.world.showRing();
         return;
       case pauseOver.type:
-        return this.#pass(FIRST_ATTACH_RETRY_MS * 2 ** (this.#context.attachFailures - 1));
+        return this.#shadow.passes(
+          this.#clock,
+          FIRST_ATTACH_RETRY_MS * 2 ** (this.#context.attachFailures - 1),
+        );
       case drainFailed.type:
         return;
       case available.type:
@@ -291,21 +297,6 @@ class Driver {
     return until(type, () => this.#holds(type));
   }
 
-  async #heard(type: string, deed: () => void | Promise<void>): Promise<void> {
-    const before = this.#shadow.seen.length;
-    await deed();
-    await until(type, () => this.#shadow.seen.length > before);
-    assert.equal(this.#shadow.seen[before]?.type, type);
-  }
-
-  #pass(ms: number): void {
-    const before = this.#shadow.seen.length;
-    this.#clock.increment(ms - 1);
-    assert.equal(this.#shadow.seen.length, before, `${ms} ms had not passed`);
-    this.#clock.increment(1);
-    assert.equal(this.#shadow.seen.length, before + 1, `${ms} ms had passed`);
-  }
-
   /** From wherever the path ended: the daemon stops the reader, and the shards hold all it read. */
   async #finish(): Promise<void> {
     const { actor } = this.#reader;
@@ -360,33 +351,23 @@ class Driver {
   }
 }
 
-async function walkAll(paths: readonly Step[][]): Promise<void> {
-  for (const path of paths) {
-    const driver = new Driver();
-    try {
-      await driver.walk(path);
-    } catch (error) {
-      throw new WalkError(path, error);
-    } finally {
-      driver.close();
-    }
-  }
-}
-
 test('[ING-8][ING-14][ING-15][ING-17][ING-18][ING-21][ING-24][ING-25][ING-44][ING-45][ING-46][ING-47][LIFE-203][STO-15] after every step of every path the shards hold each sequence that was read once', async (t) => {
   const paths = walks();
-  await walkAll(paths);
+  await walkAll(paths, () => new Driver());
   t.diagnostic(`${paths.length} paths`);
 });
 
 test('[LIFE-131] a drain thread that cannot start ends the reader, not the process', async () => {
   const failed = keyOf({ flow: 'failed', pressure: 'ended' });
-  await walkAll([
+  await walkAll(
     [
-      { event: recovered, value: keyOf({ flow: { running: 'draining' }, pressure: 'normal' }) },
-      { event: drainFailed, value: failed },
+      [
+        { event: recovered, value: keyOf({ flow: { running: 'draining' }, pressure: 'normal' }) },
+        { event: drainFailed, value: failed },
+      ],
     ],
-  ]);
+    () => new Driver(),
+  );
 });
 
 test('[ING-8] the walks took every transition of the ring reader', (t) => {

@@ -4,10 +4,7 @@
  * that die, a stop at any time. Afterwards every sequence is stored or recorded as lost, once.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import fc from 'fast-check';
@@ -15,11 +12,12 @@ import type { ActorRefFrom } from 'xstate';
 import { createDaemonActor } from '../../actors/daemon/daemon.js';
 import { DaemonRuntime } from '../../actors/daemon/runtime.js';
 import type { daemonMachine } from '../../machines/daemon.js';
-import { leafOf } from './daemonDriver.js';
+import { acceptRows, refuseRows } from '../fixtures/database.js';
+import { leafOf } from './daemonEvents.js';
 import { DaemonThreads } from './daemonThreads.js';
 import { CPUS, DaemonWorld } from './daemonWorld.js';
-import { seedText, walkParameters } from './random.js';
-import { until } from './walk.js';
+import { walkRandomly } from './random.js';
+import { memoryDirectory, until } from './walk.js';
 
 type Command =
   | { readonly do: 'emit'; readonly cpu: number; readonly count: number }
@@ -80,12 +78,8 @@ const command = fc.oneof<fc.WeightedArbitrary<Command>[]>(
   },
 );
 
-let root = '';
-before(() => {
-  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-walk-'));
-});
+const root = memoryDirectory();
 after(() => {
-  rmSync(root, { recursive: true, force: true });
   delete process.env.PEIOS_BOOT_ID;
 });
 
@@ -208,16 +202,13 @@ class Walk {
         store.removeWal(file);
         return;
       case 'refuse':
-        edit(
-          file,
-          "CREATE TRIGGER IF NOT EXISTS full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'full'); END",
-        );
+        refuseRows(file, 'events');
     }
   }
 
   #accept(): void {
     for (const file of this.#world.store.writable) {
-      if (this.#isWhole(file)) edit(file, 'DROP TRIGGER IF EXISTS full');
+      if (this.#isWhole(file)) acceptRows(file);
     }
   }
 
@@ -307,27 +298,7 @@ class Walk {
   }
 }
 
-function edit(file: string, statement: string): void {
-  const db = new Database(file, { timeout: 5000 });
-  try {
-    db.exec(statement);
-  } finally {
-    db.close();
-  }
-}
-
 test('[ING-17][ING-46][BOOT-10][LIFE-130][LIFE-200][LIFE-221][LIFE-223][FAIL-3][FAIL-5][FAIL-13][FAIL-15][FAIL-18][FAIL-20][FAIL-25] on random walks no event is lost unrecorded and none is stored twice, whatever happens to files, threads and settings', async (t) => {
-  const parameters = walkParameters<[Command[]]>(4);
-  t.diagnostic(seedText(parameters));
-  await fc.assert(
-    fc.asyncProperty(fc.array(command, { minLength: 3, maxLength: 18 }), async (commands) => {
-      const walk = new Walk();
-      try {
-        await walk.run(commands);
-      } finally {
-        await walk.close();
-      }
-    }),
-    parameters,
-  );
+  const sequences = fc.array(command, { minLength: 3, maxLength: 18 });
+  await walkRandomly(t, sequences, 4, () => new Walk());
 });

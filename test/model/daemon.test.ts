@@ -1,15 +1,12 @@
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { after, test } from 'node:test';
 import { type AnyMachineSnapshot, getInitialSnapshot, transition } from 'xstate';
 import { daemonMachine, MAX_RECOVERIES, RECOVERY_WINDOW_MS } from '../../machines/daemon.js';
 import { Coverage } from './coverage.js';
+import { DaemonDriver } from './daemonDriver.js';
 import {
   type Break,
   broken,
   change,
-  DaemonDriver,
   done,
   failed,
   leafOf,
@@ -18,8 +15,8 @@ import {
   reload,
   STEPS,
   stop,
-} from './daemonDriver.js';
-import { keyOf, type ModelEvent, pathsOf, type Step, WalkError } from './walk.js';
+} from './daemonEvents.js';
+import { keyOf, type ModelEvent, memoryDirectory, pathsOf, type Step, walkAll } from './walk.js';
 
 const INSTEAD = 'injected instead of its work';
 const AFTERWARDS = 'injected after its work';
@@ -128,29 +125,18 @@ const recoveries = (count: number, events: readonly ModelEvent[]): ModelEvent[] 
   Array.from({ length: count }, () => events).flat();
 
 const coverage = new Coverage(daemonMachine);
-let root = '';
-before(() => {
-  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-model-'));
-});
+const root = memoryDirectory();
 after(() => {
-  rmSync(root, { recursive: true, force: true });
   delete process.env.PEIOS_BOOT_ID;
 });
 
-async function walk(path: readonly Step[]): Promise<void> {
-  const driver = new DaemonDriver(root, coverage, path);
-  try {
-    await driver.walk(path);
-  } catch (error) {
-    throw new WalkError(path, error);
-  } finally {
-    await driver.close();
-  }
-}
+const walkEach = (paths: readonly Step[][]): Promise<void> =>
+  walkAll(paths, (path) => new DaemonDriver(root, coverage, path));
+const walk = (path: Step[]): Promise<void> => walkEach([path]);
 
 test('[LIFE-101][LIFE-104][LIFE-108][LIFE-125][LIFE-126][LIFE-130][LIFE-131][LIFE-132][LIFE-133][LIFE-138][LIFE-140][LIFE-141][LIFE-142][LIFE-200][LIFE-201][LIFE-203][LIFE-204][LIFE-205][LIFE-206][LIFE-207][LIFE-208][LIFE-231][FAIL-13][FAIL-15][FAIL-16][FAIL-18][FAIL-20] on every path the store holds what the phases and steps have done, and an ended daemon leaves nothing behind', async (t) => {
   const paths = walks();
-  for (const path of paths) await walk(path);
+  await walkEach(paths);
   t.diagnostic(`${paths.length} paths`);
 });
 

@@ -3,18 +3,7 @@
  * of what the file must hold. The wake-ups are the test's own, so that nothing arrives unasked.
  */
 import assert from 'node:assert/strict';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encode } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
@@ -23,7 +12,8 @@ import { native } from '../../src/native/addon.js';
 import { heldHandles } from '../../src/stores/heldHandles.js';
 import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
 import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
-import { openStore } from '../../src/stores/singleStore.js';
+import { openStore } from '../../src/stores/storeFile.js';
+import { acceptRows, edit, refuseRows, ruinIndex } from '../fixtures/database.js';
 import { until } from './walk.js';
 
 /** One half of the receiver's memory. */
@@ -150,33 +140,17 @@ export class RecordWorld {
 
   /** Every insert fails until `repair`. */
   sabotage(): void {
-    const { table } = this.#kind;
-    this.#outside((db) =>
-      db.exec(
-        `CREATE TRIGGER IF NOT EXISTS sabotage BEFORE INSERT ON ${table} BEGIN SELECT RAISE(ABORT, 'sabotage'); END`,
-      ),
-    );
+    refuseRows(this.file, this.#kind.table);
   }
 
   repair(): void {
-    this.#outside((db) => db.exec('DROP TRIGGER IF EXISTS sabotage'));
+    acceptRows(this.file);
   }
 
   /** Overwrites the root page of an index in the file, and makes every connection read it again. */
   damage(): void {
     this.#closeReader();
-    const { page, size } = this.#outside((db) => {
-      db.pragma('wal_checkpoint(TRUNCATE)');
-      const root = db.prepare("SELECT rootpage FROM sqlite_master WHERE type = 'index' AND name = ?");
-      return {
-        page: root.pluck().get(this.#kind.index) as number,
-        size: db.pragma('page_size', { simple: true }) as number,
-      };
-    });
-    const fd = openSync(this.file, 'r+');
-    writeSync(fd, new Uint8Array(size).fill(0xff), 0, size, (page - 1) * size);
-    closeSync(fd);
-    this.#outside((db) => db.exec("INSERT OR REPLACE INTO metadata VALUES ('touched', 'yes')"));
+    ruinIndex(this.file, this.#kind.index);
     this.#damaged = readFileSync(this.file);
   }
 
@@ -209,7 +183,7 @@ export class RecordWorld {
   plantUnknownVersion(): void {
     this.unblock();
     openStore(this.file, this.#kind.schema).close();
-    this.#outside((db) => db.exec("UPDATE metadata SET value = '9' WHERE key = 'schema_version'"));
+    edit(this.file, "UPDATE metadata SET value = '9' WHERE key = 'schema_version'");
     this.#stored = [];
   }
 
@@ -253,14 +227,5 @@ export class RecordWorld {
   #closeReader(): void {
     this.#reader?.close();
     this.#reader = null;
-  }
-
-  #outside<T>(work: (db: Database.Database) => T): T {
-    const db = new Database(this.file);
-    try {
-      return work(db);
-    } finally {
-      db.close();
-    }
   }
 }

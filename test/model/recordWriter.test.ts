@@ -1,17 +1,15 @@
 /** Every path of the record writer's machine, walked on the real log and metric writers with real files. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, mock, test } from 'node:test';
+import { mock, test } from 'node:test';
 import { Subject } from 'rxjs';
-import { type AnyMachineSnapshot, createActor, fromPromise, SimulatedClock } from 'xstate';
+import { createActor, fromPromise, SimulatedClock } from 'xstate';
 import { startLogWriter } from '../../actors/logWriter/logWriter.js';
 import type { FromRecordWriter, ToRecordWriter } from '../../actors/messages.js';
 import { startMetricWriter } from '../../actors/metricWriter/metricWriter.js';
 import type { RecordWriter } from '../../actors/recordWriter.js';
 import {
   FIRST_RETRY_MS,
+  LEASE_BOUND_MS,
   LONGEST_REPLACEMENT_MS,
   LONGEST_RETRY_MS,
   type RecordLimits,
@@ -22,9 +20,11 @@ import {
 import { native, type SeriesCacheHandle } from '../../src/native/addon.js';
 import { HELD_CACHE } from '../../src/stores/heldHandles.js';
 import { RecordCommitter } from '../../src/stores/recordCommitter.js';
+import { writeAtOnce } from '../fixtures/database.js';
 import { Coverage } from './coverage.js';
 import { BOOT, BUFFER_BYTES, RecordWorld } from './recordWorld.js';
-import { Gates, type ModelEvent, pathsOf, Shadow, type Step, until, WalkError } from './walk.js';
+import { DONE, ERROR, failure, leaseWalksOf, walksOf } from './recordWriterPaths.js';
+import { Gates, type ModelEvent, memoryDirectory, Shadow, type Step, until, walkAll } from './walk.js';
 
 /** A latency of 2 ms leaves no time to linger, whatever the load (see batchPolicy.ts). */
 const STEADY: RecordLimits = { maxBatchSize: 50, maxBatchLatencyMs: 2, seriesCacheSize: 1000 };
@@ -34,116 +34,8 @@ const BURST_RECORDS = 3000;
 /** A record of this size fills a quarter of the buffer. */
 const BIG = 140_000;
 
-const DONE = 'xstate.done.actor.0.recordWriter';
-const ERROR = 'xstate.error.actor.0.recordWriter';
-
-const failure = (damage: string, code = 'SQLITE_X') => ({ code, message: 'x', damage, lost: 1 });
-const NOT_CLOSED = 'ERR_NOT_CLOSED';
-
-/** Everything the world can do to a writer. */
-function worldEvents(limits: RecordLimits, lingerMs: number): readonly ModelEvent[] {
-  const report = (more: boolean, finished = false) => ({
-    records: 1,
-    bytes: 1,
-    commitMs: 1,
-    more,
-    finished,
-    // With the rest of a batch in hand there is nothing to wait for.
-    lingerMs: more ? 0 : lingerMs,
-  });
-  return [
-    { type: 'batch.available', bytes: 3 },
-    { type: 'batch.available', bytes: BUFFER_BYTES / 2 },
-    { type: 'limits.changed', limits: { ...limits, seriesCacheSize: 2000 } },
-    { type: 'writer.stop' },
-    { type: 'writer.close' },
-    { type: `${DONE}.recovering` },
-    ...['none', 'corrupt', 'version'].map((damage) => ({
-      type: `${ERROR}.recovering`,
-      error: failure(damage),
-    })),
-    ...['committing', 'draining'].flatMap((state) => [
-      { type: `${DONE}.${state}`, output: report(false) },
-      { type: `${DONE}.${state}`, output: report(true) },
-      ...['none', 'gone', 'corrupt'].map((damage) => ({
-        type: `${ERROR}.${state}`,
-        error: failure(damage),
-      })),
-    ]),
-    { type: `${DONE}.draining`, output: report(false, true) },
-    { type: `${DONE}.replacing`, output: { aside: null } },
-    { type: `${DONE}.replacing`, output: { aside: 'x' } },
-    { type: `${ERROR}.replacing`, error: failure('none', NOT_CLOSED) },
-    { type: `${DONE}.closing` },
-    { type: `${ERROR}.closing`, error: failure('none') },
-    { type: 'xstate.after.linger.recordWriter.batching' },
-    { type: 'xstate.after.retry.recordWriter.degraded' },
-  ];
-}
-
-/** Only what the writer's present state can be told: a promise of another state cannot settle. */
-function possible(events: readonly ModelEvent[], state: AnyMachineSnapshot): ModelEvent[] {
-  const value = String(state.value);
-  const { file, lastFailure, arrived, stopping, closing, failures, replacements } = state.context;
-  return events.filter(({ type, bytes, output }) => {
-    // What has been said once changes nothing when it is said again.
-    if (type === 'batch.available' && arrived) return false;
-    if (type === 'writer.stop' && stopping) return false;
-    if (type === 'writer.close' && closing) return false;
-    if (type === 'limits.changed' && (stopping || failures + replacements > 0)) return false;
-    // Only an open connection can fail to close, and only once.
-    if (type === `${ERROR}.closing` && file !== 'open') return false;
-    if (type === `${ERROR}.replacing` && file === 'gone' && lastFailure?.code === NOT_CLOSED) return false;
-    if (type === `${DONE}.replacing`) {
-      const { aside } = output as { aside: string | null };
-      return value === 'replacing' && (aside !== null) === (file === 'corrupt');
-    }
-    if (type.startsWith('xstate.')) return type.endsWith(`.${value}`);
-    // Elsewhere the number of bytes decides nothing.
-    return type !== 'batch.available' || Number(bytes) === 3 || value === 'batching';
-  });
-}
-
-function walksOf(limits: RecordLimits, lingerMs: number): Step[][] {
-  const failing = ({ type }: ModelEvent): boolean => type.startsWith(ERROR);
-  const events = worldEvents(limits, lingerMs).filter((event) => lingerMs === 0 || !failing(event));
-  return pathsOf(recordWriterMachine, {
-    input: { store: 'log', limits, bufferBytes: BUFFER_BYTES },
-    events: (state) => possible(events, state),
-    project: ({ context }) => {
-      const {
-        file,
-        arrived,
-        stopping,
-        closing,
-        failures,
-        finalFailures,
-        replacements,
-        lingerMs: linger,
-      } = context;
-      return [
-        file,
-        arrived,
-        stopping,
-        closing,
-        failures > 0,
-        finalFailures,
-        replacements > 0,
-        linger > 0,
-        file === 'gone' && context.lastFailure?.code === NOT_CLOSED,
-      ];
-    },
-  });
-}
-
 const coverage = new Coverage(recordWriterMachine);
-let root = '';
-
-before(() => {
-  // In memory: the walks commit some thousand times.
-  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-model-'));
-});
-after(() => rmSync(root, { recursive: true, force: true }));
+const root = memoryDirectory();
 
 /** Drives one writer along one path. */
 class Driver {
@@ -155,6 +47,7 @@ class Driver {
   readonly #writer: RecordWriter;
   readonly #reports: FromRecordWriter[] = [];
   #episodes = 0;
+  #leaseId = 0;
   /** The last commits failed until the writer gave up. */
   #gaveUp = false;
 
@@ -188,6 +81,7 @@ class Driver {
       await this.#do(step.event);
       this.#shadow.compare(this.#writer.actor, step);
       this.#check();
+      this.#checkLease();
     }
     await this.#finish();
   }
@@ -203,6 +97,11 @@ class Driver {
         return this.#arrive(Number(event.bytes) > 3);
       case 'limits.changed':
         return this.#changeLimits(event.limits as RecordLimits);
+      case 'lease.requested':
+        this.#commands$.next({ type: 'lease', id: ++this.#leaseId });
+        return;
+      case 'lease.returned':
+        return this.#returnLease();
       case 'writer.stop':
         this.#commands$.next({ type: 'finish' });
         return;
@@ -231,11 +130,16 @@ class Driver {
       case `${ERROR}.closing`:
         return this.#withFailingClose(() => this.#settle('close', event.type));
       case 'xstate.after.linger.recordWriter.batching':
-        return this.#pass(this.#context.lingerMs);
+        return this.#shadow.passes(this.#clock, this.#context.lingerMs);
       case 'xstate.after.retry.recordWriter.degraded': {
         const { file, failures, replacements } = this.#context;
-        return this.#pass(FIRST_RETRY_MS * 2 ** (file === 'corrupt' ? replacements : failures - 1));
+        return this.#shadow.passes(
+          this.#clock,
+          FIRST_RETRY_MS * 2 ** (file === 'corrupt' ? replacements : failures - 1),
+        );
       }
+      case 'xstate.after.leaseBound.recordWriter.yielding':
+        return this.#shadow.passes(this.#clock, LEASE_BOUND_MS);
       default:
         assert.fail(`no deed for ${event.type}`);
     }
@@ -249,6 +153,24 @@ class Driver {
     if (this.#value === 'batching') assert.equal(bytes * 2 >= BUFFER_BYTES, big);
     this.#writer.actor.send({ type: 'batch.available', bytes });
     if (this.#value === 'discarding') this.world.discarded();
+  }
+
+  /** A number of an earlier lease ends nothing. */
+  #returnLease(): void {
+    const before = this.#shadow.seen.length;
+    const series = new BigInt64Array();
+    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId - 1, series });
+    assert.equal(this.#shadow.seen.length, before);
+    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId, series });
+  }
+
+  /** Retention has been told of its lease, and the file is free for it. */
+  #checkLease(): void {
+    if (!this.#context.leased) return;
+    const granted = this.#reports.filter((report) => report.type === 'leased').at(-1);
+    assert.ok(granted?.type === 'leased' && granted.id === this.#leaseId, 'nobody was told of the lease');
+    assert.ok(granted.pressure >= 0 && granted.pressure <= 1);
+    if (this.#context.file === 'open') writeAtOnce(this.world.file);
   }
 
   #changeLimits(limits: RecordLimits): void {
@@ -336,21 +258,12 @@ class Driver {
   }
 
   /** Lets the deed go and waits until the machine has heard how it ended. */
-  async #settle(deed: string, type: string): Promise<void> {
-    const heard = this.#shadow.seen.length;
-    await this.#gates.release(deed);
-    await until(type, () => this.#shadow.seen.length > heard);
-    assert.equal(this.#shadow.seen[heard]?.type, type, this.#context.lastFailure?.message);
-  }
-
-  /** Not one millisecond early. */
-  #pass(ms: number): void {
-    assert.ok(ms > 0);
-    const before = this.#shadow.seen.length;
-    this.#clock.increment(ms - 1);
-    assert.equal(this.#shadow.seen.length, before, `${ms} ms had not passed`);
-    this.#clock.increment(1);
-    assert.equal(this.#shadow.seen.length, before + 1, `${ms} ms had passed`);
+  #settle(deed: string, type: string): Promise<void> {
+    return this.#shadow.hears(
+      type,
+      () => this.#gates.release(deed),
+      () => this.#context.lastFailure?.message,
+    );
   }
 
   #check(): void {
@@ -410,7 +323,7 @@ class Driver {
   }
 
   #lastOrDrained(): FromRecordWriter | undefined {
-    return this.#reports.filter(({ type }) => type !== 'drained').at(-1);
+    return this.#reports.filter(({ type }) => type !== 'drained' && type !== 'leased').at(-1);
   }
 
   get #value(): string {
@@ -422,41 +335,30 @@ class Driver {
   }
 }
 
-async function walkAll(
-  store: RecordStore,
-  paths: readonly Step[][],
-  limits: RecordLimits,
-  bursts = false,
-): Promise<void> {
-  for (const path of paths) {
-    const driver = new Driver(store, limits, bursts);
-    try {
-      await driver.walk(path);
-    } catch (error) {
-      throw new WalkError(path, error);
-    } finally {
-      driver.close();
-    }
-  }
-}
-
 test('[LOG-28, LOG-29, LOG-30, LOG-33, LOG-46, LOG-47, LOG-48, FAIL-10, FAIL-11, FAIL-13, FAIL-18, FAIL-19, FAIL-21, LIFE-204, LIFE-207] after every step of every path the log store holds each record once, those of failed commits excepted', async (t) => {
   const paths = walksOf(STEADY, 0);
-  await walkAll('log', paths, STEADY);
+  await walkAll(paths, () => new Driver('log', STEADY, false));
   t.diagnostic(`${paths.length} paths`);
 });
 
 test('[MET-39, MET-40, MET-43, MET-44, MET-45, MET-55, FAIL-10, FAIL-13, FAIL-18, FAIL-19, FAIL-21, LIFE-204] the same for the metric store', async (t) => {
   // The machine is the same: every third path will do.
   const paths = walksOf(STEADY, 0).filter((_, n) => n % 3 === 0);
-  await walkAll('metric', paths, STEADY);
+  await walkAll(paths, () => new Driver('metric', STEADY, false));
+  t.diagnostic(`${paths.length} paths`);
+});
+
+test('[LOG-52, MET-58, FAIL-33] the same while retention has its turns: nothing is written meanwhile, and a turn has an end', async (t) => {
+  const paths = leaseWalksOf(STEADY);
+  await walkAll(paths, () => new Driver('log', STEADY, false));
+  await walkAll(paths.slice(0, 30), () => new Driver('metric', STEADY, false));
   t.diagnostic(`${paths.length} paths`);
 });
 
 test('[LOG-26, LOG-27, MET-40] the same for the paths on which a writer lets a batch grow', async (t) => {
   const paths = walksOf(BURSTS, 5).filter((path) => path.some(({ value }) => value === '"batching"'));
-  await walkAll('log', paths, BURSTS, true);
-  await walkAll('metric', paths, BURSTS, true);
+  await walkAll(paths, () => new Driver('log', BURSTS, true));
+  await walkAll(paths, () => new Driver('metric', BURSTS, true));
   t.diagnostic(`2 * ${paths.length} paths`);
 });
 

@@ -3,7 +3,7 @@
  * channel, one shard file, and a ledger of what the file must hold.
  */
 import assert from 'node:assert/strict';
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { decode } from '@msgpack/msgpack';
@@ -11,6 +11,8 @@ import Database from 'better-sqlite3';
 import { formatGuid } from '../../src/host/guid.js';
 import { type DrainHandle, native, type ProducerHandle } from '../../src/native/addon.js';
 import { openShardWriter } from '../../src/stores/shard.js';
+import { TIMESTAMP_INDEX } from '../../src/stores/shardSchema.js';
+import { acceptRows, refuseRows, ruinIndex } from '../fixtures/database.js';
 import type { IntruderOrder } from './intruder.js';
 import { until } from './walk.js';
 
@@ -123,31 +125,16 @@ export class ShardWorld {
 
   /** Every insert fails until `repair`. */
   sabotage(): void {
-    this.#outside((db) =>
-      db.exec(
-        "CREATE TRIGGER IF NOT EXISTS sabotage BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'sabotage'); END",
-      ),
-    );
+    refuseRows(this.file, 'events');
   }
 
   repair(): void {
-    this.#outside((db) => db.exec('DROP TRIGGER IF EXISTS sabotage'));
+    acceptRows(this.file);
   }
 
   /** Overwrites the root page of the time index in the file, and makes every connection read it again. */
   damage(): void {
-    const { page, size } = this.#outside((db) => {
-      db.pragma('wal_checkpoint(TRUNCATE)');
-      const root = db.prepare("SELECT rootpage FROM sqlite_master WHERE type = 'index' AND name = ?");
-      return {
-        page: root.pluck().get('idx_events_timestamp') as number,
-        size: db.pragma('page_size', { simple: true }) as number,
-      };
-    });
-    const fd = openSync(this.file, 'r+');
-    writeSync(fd, new Uint8Array(size).fill(0xff), 0, size, (page - 1) * size);
-    closeSync(fd);
-    this.#outside((db) => db.exec("INSERT OR REPLACE INTO metadata VALUES ('touched', 'yes')"));
+    ruinIndex(this.file, TIMESTAMP_INDEX);
   }
 
   /** The file is no database at all. */
@@ -315,15 +302,6 @@ export class ShardWorld {
     const rows = this.waitingRows;
     await until(`${rows} rows in the channel`, () => native.channelStatus(this.channel).rows === rows);
     return rows;
-  }
-
-  #outside<T>(work: (db: Database.Database) => T): T {
-    const db = new Database(this.file);
-    try {
-      return work(db);
-    } finally {
-      db.close();
-    }
   }
 }
 

@@ -3,13 +3,11 @@
  * limits, broken files, an end at any time. Whatever happened, the account of every sequence is exact.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { MessageChannel } from 'node:worker_threads';
-import Database from 'better-sqlite3';
 import fc from 'fast-check';
 import type { FromWriter, ToWriter } from '../../actors/messages.js';
 import { openChannel } from '../../actors/shardWriter/shardWriter.js';
@@ -18,9 +16,10 @@ import { startThread } from '../../actors/thread.js';
 import type { WriterLimits } from '../../machines/shardWriter.js';
 import { type DrainHandle, native, type ProducerHandle } from '../../src/native/addon.js';
 import { configChangeEvent } from '../../src/stores/synthetic.js';
+import { acceptRows, refuseRows } from '../fixtures/database.js';
 import { DaemonStore } from './daemonStore.js';
-import { seedText, walkParameters } from './random.js';
-import { until } from './walk.js';
+import { walkRandomly } from './random.js';
+import { memoryDirectory, until } from './walk.js';
 
 const CPUS = 2;
 const CAPACITY = 1 << 20;
@@ -87,11 +86,7 @@ const command = fc.oneof<fc.WeightedArbitrary<Command>[]>(
   { weight: 1, arbitrary: fc.constantFrom<Command>({ do: 'stop' }, { do: 'kill' }) },
 );
 
-let root = '';
-before(() => {
-  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-walk-'));
-});
-after(() => rmSync(root, { recursive: true, force: true }));
+const root = memoryDirectory();
 
 class Walk {
   readonly #directory = mkdtempSync(join(root, 'w-'));
@@ -191,13 +186,10 @@ class Walk {
         return this.#thread.send({ type: 'limits', limits: one });
       case 'refuse':
         this.#refused ||= this.#broken === null;
-        return this.#outside((db) =>
-          db.exec(
-            "CREATE TRIGGER IF NOT EXISTS full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'full'); END",
-          ),
-        );
+        if (this.#broken === null) refuseRows(this.#file, 'events');
+        return;
       case 'repair':
-        return this.#outside((db) => db.exec('DROP TRIGGER IF EXISTS full'));
+        return this.#acceptRows();
       case 'lock':
         if (this.#broken !== null) return;
         this.#store.lock(this.#file);
@@ -236,7 +228,7 @@ class Walk {
   /** No more faults: whatever has come so far must be stored, but in a broken file. */
   async #settleAndEnd(): Promise<void> {
     if (this.#broken === null) {
-      this.#outside((db) => db.exec('DROP TRIGGER IF EXISTS full'));
+      this.#acceptRows();
       const missing = (): string[] => this.#store.missing(this.#emitted);
       await until('every event to be stored', () => missing().length === 0).catch(() => undefined);
       assert.deepEqual(missing(), [], 'neither stored nor in a gap record');
@@ -310,15 +302,8 @@ class Walk {
     native.producerEmitBatch(this.#producer(number), 0, events, null);
   }
 
-  /** Another connection to the shard, as long as that is whole. */
-  #outside(work: (db: Database.Database) => void): void {
-    if (this.#broken !== null) return;
-    const db = new Database(this.#file, { timeout: 5000 });
-    try {
-      work(db);
-    } finally {
-      db.close();
-    }
+  #acceptRows(): void {
+    if (this.#broken === null) acceptRows(this.#file);
   }
 
   #producer(number: number): ProducerHandle {
@@ -341,18 +326,6 @@ class Walk {
 }
 
 test('[ING-17][ING-46][ING-48][ING-55][ING-71][FAIL-3][FAIL-4][FAIL-5][FAIL-9][FAIL-13][STO-15][LIFE-204][LIFE-221] on random walks every sequence is stored or recorded as lost, once, whatever happens to the file and to the writer', async (t) => {
-  const parameters = walkParameters<[Command[]]>(10);
-  t.diagnostic(seedText(parameters));
-  const walks = fc.array(command, { minLength: 4, maxLength: 24 });
-  await fc.assert(
-    fc.asyncProperty(walks, async (commands) => {
-      const walk = new Walk();
-      try {
-        await walk.run(commands);
-      } finally {
-        await walk.close();
-      }
-    }),
-    parameters,
-  );
+  const sequences = fc.array(command, { minLength: 4, maxLength: 24 });
+  await walkRandomly(t, sequences, 10, () => new Walk());
 });

@@ -1,8 +1,6 @@
 /** Every path of the shard writer's machine, walked on the real actor with real rings and a real file. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { after, before, mock, test } from 'node:test';
 import { Subject } from 'rxjs';
 import { type AnyMachineSnapshot, SimulatedClock } from 'xstate';
@@ -11,15 +9,18 @@ import { type ShardWriter, startShardWriter } from '../../actors/shardWriter/sha
 import {
   FINAL_ATTEMPTS,
   FIRST_RETRY_MS,
+  LEASE_BOUND_MS,
+  type ShardWriterContext,
   shardWriterMachine,
   type WriterLimits,
 } from '../../machines/shardWriter.js';
 import { native } from '../../src/native/addon.js';
 import { ShardCommitter } from '../../src/stores/shardCommitter.js';
 import { configChangeEvent } from '../../src/stores/synthetic.js';
+import { writeAtOnce } from '../fixtures/database.js';
 import { Coverage } from './coverage.js';
 import { BOOT, Intruder, ShardWorld } from './shardWorld.js';
-import { Gates, type ModelEvent, pathsOf, Shadow, type Step, until, WalkError } from './walk.js';
+import { Gates, type ModelEvent, memoryDirectory, pathsOf, Shadow, type Step, walkAll } from './walk.js';
 
 /** A latency of 2 ms leaves no time to linger, whatever the load (see batchPolicy.ts). */
 const STEADY: WriterLimits = { maxBatchSize: 400, maxBatchLatencyMs: 2 };
@@ -40,6 +41,8 @@ function worldEvents(limits: WriterLimits, lingerMs: number): readonly ModelEven
     { type: 'batch.available', rows: limits.maxBatchSize / 2 },
     { type: 'synthetic.queued' },
     { type: 'limits.changed', limits: { ...limits, maxBatchSize: limits.maxBatchSize + 100 } },
+    { type: 'lease.requested' },
+    { type: 'lease.returned' },
     { type: 'writer.stop' },
     { type: 'writer.close' },
     { type: `${DONE}.recovering` },
@@ -54,6 +57,7 @@ function worldEvents(limits: WriterLimits, lingerMs: number): readonly ModelEven
     { type: `${ERROR}.closing`, error: failure(false) },
     { type: 'xstate.after.linger.shardWriter.batching' },
     { type: 'xstate.after.retry.shardWriter.degraded' },
+    { type: 'xstate.after.leaseBound.shardWriter.yielding' },
   ];
 }
 
@@ -61,41 +65,67 @@ function worldEvents(limits: WriterLimits, lingerMs: number): readonly ModelEven
 function possible(events: readonly ModelEvent[], state: AnyMachineSnapshot): ModelEvent[] {
   const value = String(state.value);
   return events.filter(({ type, rows }) => {
+    if (type.startsWith('lease.')) return mayLease(type, value, state.context);
     if (type.startsWith('xstate.')) return type.endsWith(`.${value}`);
     // Elsewhere the number of rows decides nothing.
     return type !== 'batch.available' || Number(rows) > 3 === (value === 'batching');
   });
 }
 
+/** One sweeper, which asks once at a time, and is stopped before the writers are. */
+function mayLease(type: string, value: string, context: ShardWriterContext): boolean {
+  const { leaseWanted, leased, stopping, failures } = context;
+  if (type === 'lease.returned') return leaseWanted || leased;
+  if (leaseWanted || leased || stopping) return false;
+  // Failures in a row change nothing for it, nor does what else is being waited for.
+  return failures === 0 ? ['idle', 'batching', 'committing'].includes(value) : value === 'degraded';
+}
+
 function walksOf(limits: WriterLimits, lingerMs: number): Step[][] {
   const failing = ({ type }: ModelEvent): boolean => type.startsWith(ERROR);
   // After a failure batches begin small again, and small ones do not linger.
-  const events = worldEvents(limits, lingerMs).filter((event) => lingerMs === 0 || !failing(event));
+  const events = worldEvents(limits, lingerMs).filter(
+    (event) => !isLease(event) && (lingerMs === 0 || !failing(event)),
+  );
+  return pathsFrom(events, limits);
+}
+
+/** Paths on which retention asks for its turn, with what bears upon it. */
+function leaseWalksOf(limits: WriterLimits): Step[][] {
+  const events = worldEvents(limits, 0).filter((event) => {
+    const { type, rows, error } = event;
+    if (type === 'batch.available') return rows === 3;
+    if (type.startsWith(ERROR))
+      return type.endsWith('.committing') && !(error as { corrupt: boolean }).corrupt;
+    if (type.startsWith(DONE) || type === 'synthetic.queued' || type === 'writer.stop') return true;
+    return isLease(event) || type.endsWith('.degraded');
+  });
+  return pathsFrom(events, limits).filter((path) => path.some(({ event }) => isLease(event)));
+}
+
+function isLease({ type }: ModelEvent): boolean {
+  return type.startsWith('lease.') || type.endsWith('.yielding');
+}
+
+function pathsFrom(events: readonly ModelEvent[], limits: WriterLimits): Step[][] {
   return pathsOf(shardWriterMachine, {
     input: { shard: 0, limits },
     events: (state) => possible(events, state),
     project: ({ context }) => {
       const { arrived, stopping, closing, failures, finalFailures, lingerMs: linger } = context;
+      const { leaseWanted, leased } = context;
       const tried = Math.min(finalFailures, FINAL_ATTEMPTS);
       // A second failure in a row waits longer than the first; more of them only repeat it.
-      return [arrived, stopping, closing, Math.min(failures, 2), tried, linger > 0];
+      return [arrived, stopping, closing, Math.min(failures, 2), tried, linger > 0, leaseWanted, leased];
     },
   });
 }
 
 const coverage = new Coverage(shardWriterMachine);
 const intruder = new Intruder();
-let root = '';
-
-before(async () => {
-  // Rings and shards in memory: the walks commit some thousand times.
-  root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-model-'));
-  await intruder.online();
-});
-after(async () => {
-  await intruder.close();
-  rmSync(root, { recursive: true, force: true });
-});
+const root = memoryDirectory();
+before(() => intruder.online());
+after(() => intruder.close());
 
 /** Drives one writer along one path. */
 class Driver {
@@ -109,6 +139,7 @@ class Driver {
   readonly #reports: FromWriter[] = [];
   /** The file holds what the ledger says: it was opened, and nothing outside changed it. */
   #open = false;
+  #leaseId = 0;
   #damaged = false;
   #gaveUp = false;
 
@@ -138,6 +169,7 @@ class Driver {
       await this.#do(step.event);
       this.#shadow.compare(this.#writer.actor, step);
       if (this.#open) this.world.check();
+      this.#checkLease();
     }
     await this.#finish();
   }
@@ -166,6 +198,11 @@ class Driver {
         assert.equal(native.channelStatus(this.world.channel).maxRows, limits.maxBatchSize);
         return;
       }
+      case 'lease.requested':
+        this.#commands$.next({ type: 'lease', id: ++this.#leaseId });
+        return;
+      case 'lease.returned':
+        return this.#returnLease();
       case 'writer.stop':
         this.#commands$.next({ type: 'stop' });
         return;
@@ -189,12 +226,32 @@ class Driver {
       case `${ERROR}.closing`:
         return this.#failToClose(event.type);
       case 'xstate.after.linger.shardWriter.batching':
-        return this.#pass(this.#context.lingerMs);
+        return this.#shadow.passes(this.#clock, this.#context.lingerMs);
       case 'xstate.after.retry.shardWriter.degraded':
-        return this.#pass(FIRST_RETRY_MS * 2 ** (this.#context.failures - 1));
+        return this.#shadow.passes(this.#clock, FIRST_RETRY_MS * 2 ** (this.#context.failures - 1));
+      case 'xstate.after.leaseBound.shardWriter.yielding':
+        return this.#shadow.passes(this.#clock, LEASE_BOUND_MS);
       default:
         assert.fail(`no deed for ${event.type}`);
     }
+  }
+
+  /** A number of an earlier lease ends nothing. */
+  #returnLease(): void {
+    const before = this.#shadow.seen.length;
+    const series = new BigInt64Array();
+    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId - 1, series });
+    assert.equal(this.#shadow.seen.length, before);
+    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId, series });
+  }
+
+  /** Retention has been told of its lease, and the file is free for it. */
+  #checkLease(): void {
+    if (!this.#context.leased) return;
+    const granted = this.#reports.filter((report) => report.type === 'leased').at(-1);
+    assert.ok(granted?.type === 'leased' && granted.id === this.#leaseId, 'nobody was told of the lease');
+    assert.ok(granted.pressure >= 0 && granted.pressure <= 1);
+    if (!this.#damaged) writeAtOnce(this.world.file);
   }
 
   async #failToOpen(type: string): Promise<void> {
@@ -246,21 +303,8 @@ class Driver {
   }
 
   /** Lets the deed go and waits until the machine has heard how it ended. */
-  async #settle(deed: string, type: string): Promise<void> {
-    const heard = this.#shadow.seen.length;
-    await this.#gates.release(deed);
-    await until(type, () => this.#shadow.seen.length > heard);
-    assert.equal(this.#shadow.seen[heard]?.type, type);
-  }
-
-  /** Not one millisecond early. */
-  #pass(ms: number): void {
-    assert.ok(ms > 0);
-    const before = this.#shadow.seen.length;
-    this.#clock.increment(ms - 1);
-    assert.equal(this.#shadow.seen.length, before, `${ms} ms had not passed`);
-    this.#clock.increment(1);
-    assert.equal(this.#shadow.seen.length, before + 1, `${ms} ms had passed`);
+  #settle(deed: string, type: string): Promise<void> {
+    return this.#shadow.hears(type, () => this.#gates.release(deed));
   }
 
   async #handOffMany(): Promise<number> {
@@ -318,28 +362,21 @@ class Driver {
   }
 }
 
-async function walkAll(paths: readonly Step[][], limits: WriterLimits, bursts: boolean): Promise<void> {
-  for (const path of paths) {
-    const driver = new Driver(limits, bursts);
-    try {
-      await driver.walk(path);
-    } catch (error) {
-      throw new WalkError(path, error);
-    } finally {
-      driver.close();
-    }
-  }
-}
-
 test('[ING-48][ING-53][ING-58][ING-71][FAIL-3][FAIL-4][FAIL-5][FAIL-9][FAIL-10][FAIL-13][STO-15][LIFE-204][LIFE-207] after every step of every path the shard holds each sequence once, as a row or inside a gap record', async (t) => {
   const paths = walksOf(STEADY, 0);
-  await walkAll(paths, STEADY, false);
+  await walkAll(paths, () => new Driver(STEADY, false));
+  t.diagnostic(`${paths.length} paths`);
+});
+
+test('[RET-8][FAIL-33] the same while retention has its turns: nothing is written meanwhile, and a turn has an end', async (t) => {
+  const paths = leaseWalksOf(STEADY);
+  await walkAll(paths, () => new Driver(STEADY, false));
   t.diagnostic(`${paths.length} paths`);
 });
 
 test('[ING-51][ING-54][ING-55][ING-56] the same for the paths on which the writer lets a batch grow', async (t) => {
   const paths = walksOf(BURSTS, 5).filter((path) => path.some(({ value }) => value === '"batching"'));
-  await walkAll(paths, BURSTS, true);
+  await walkAll(paths, () => new Driver(BURSTS, true));
   t.diagnostic(`${paths.length} paths`);
 });
 

@@ -3,6 +3,10 @@
  * a deed in the world; the pure machine says, event by event, where the actor must be.
  */
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after } from 'node:test';
 import { setTimeout as pause, setImmediate as turn } from 'node:timers/promises';
 import {
   type AnyActorRef,
@@ -12,6 +16,7 @@ import {
   getInitialSnapshot,
   type InspectionEvent,
   type Observer,
+  type SimulatedClock,
   transition,
 } from 'xstate';
 import { getShortestPaths } from 'xstate/graph';
@@ -87,6 +92,36 @@ export class WalkError extends Error {
   }
 }
 
+/** What turns the events of one path into deeds. */
+export interface PathDriver {
+  walk(path: readonly Step[]): Promise<void>;
+  close(): void | Promise<void>;
+}
+
+/** Walks each path with a driver of its own. @throws WalkError */
+export async function walkAll<Driver extends PathDriver>(
+  paths: readonly Step[][],
+  driverFor: (path: readonly Step[]) => Driver,
+): Promise<void> {
+  for (const path of paths) {
+    const driver = driverFor(path);
+    try {
+      await driver.walk(path);
+    } catch (error) {
+      throw new WalkError(path, error);
+    } finally {
+      await driver.close();
+    }
+  }
+}
+
+/** A directory for all tests of a file, in memory where that is possible: walks commit some thousand times. */
+export function memoryDirectory(): string {
+  const root = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'eventd-model-'));
+  after(() => rmSync(root, { recursive: true, force: true }));
+  return root;
+}
+
 /** Follows a real root actor: what it took, and beside it the pure machine fed with the same events. */
 export class Shadow {
   readonly #machine: AnyStateMachine;
@@ -120,6 +155,24 @@ export class Shadow {
 
   get model(): AnyMachineSnapshot {
     return this.#model;
+  }
+
+  /** Waits until the actor has heard how a deed ended: by an event of this type, and no other before it. */
+  async hears(type: string, deed: () => void | Promise<void>, why?: () => string | undefined): Promise<void> {
+    const before = this.seen.length;
+    await deed();
+    await until(type, () => this.seen.length > before);
+    assert.equal(this.seen[before]?.type, type, why?.());
+  }
+
+  /** Lets so much time pass, which wakes the actor, but not one millisecond early. */
+  passes(clock: SimulatedClock, ms: number): void {
+    assert.ok(ms > 0);
+    const before = this.seen.length;
+    clock.increment(ms - 1);
+    assert.equal(this.seen.length, before, `${ms} ms had not passed`);
+    clock.increment(1);
+    assert.equal(this.seen.length, before + 1, `${ms} ms had passed`);
   }
 
   /** The actor is where the pure machine is, and both are where the path says. */

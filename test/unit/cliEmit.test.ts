@@ -24,6 +24,8 @@ async function emit(
       stdin: Readable.from([Buffer.from(input)]),
       output: new Output(new PassThrough()),
       terminal: false,
+      stdout: new PassThrough(),
+      plan: () => Promise.reject(new Error('emit plans nothing')),
       paint: (_, text) => text,
       signal: new AbortController().signal,
     },

@@ -3,9 +3,10 @@ import { test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
 import { parseJson, payloadFromJson } from '../../src/cli/jsonInput.js';
 import { jsonLine } from '../../src/cli/jsonl.js';
-import { PrettyPrinter, timeText } from '../../src/cli/pretty.js';
-import { caretLines } from '../../src/cli/queryCommand.js';
+import { PrettyPrinter } from '../../src/cli/pretty.js';
+import { caretLines } from '../../src/cli/queryText.js';
 import { paintFor, visible } from '../../src/cli/terminal.js';
+import { timeText } from '../../src/cli/valueText.js';
 import { EventRecord } from '../../src/wire/client.js';
 import { decodeResponse, encodeResult, type WireRecord } from '../../src/wire/messages.js';
 import { MsgpackReader } from '../../src/wire/msgpackReader.js';
@@ -18,7 +19,7 @@ function record(fields: WireRecord): EventRecord {
   return new EventRecord(response.records[0]);
 }
 
-const printer = () => new PrettyPrinter({ paint: (_, text) => text, local: false });
+const printer = () => new PrettyPrinter({ paint: (_, text) => text, local: false, full: false });
 const pretty = (fields: WireRecord) => printer().line(record(fields)).trimEnd();
 
 const synthetic = { timestamp: T, sequence: null, origin_class: null, effective_token_guid: null };
@@ -136,6 +137,43 @@ test('[QL-99] [QL-121] log records and samples have lines of their own', () => {
   );
 });
 
+test('[QL-121] a log message of several lines stands below its beginning, and cannot forge a record', () => {
+  const log = { timestamp: T, origin: 'loregd', is_error: false, boot_id: '{x}' };
+  const message = 'first\r\n2026-05-01T12:00:01.123456Z  peinit   forged\n\tthird\u001b\n';
+  assert.equal(
+    pretty({ ...log, message }),
+    [
+      '2026-05-01T12:00:01.123456Z  loregd   first',
+      '                                    │ 2026-05-01T12:00:01.123456Z  peinit   forged',
+      '                                    │ \\tthird\\u{1b}',
+    ].join('\n'),
+  );
+  const long = Array.from({ length: 60 }, (_, i) => `l${i}`).join('\n');
+  const shown = pretty({ ...log, message: long }).split('\n');
+  assert.deepEqual([shown.length, shown.at(-1)?.trim()], [51, '│ … 10 more lines, see --full']);
+});
+
+test('[QL-120] long values are cut, and whole with --full', () => {
+  const fields = { a: 'x'.repeat(500), b: Array.from({ length: 40 }, () => 1n) };
+  assert.match(pretty(fields), /^a="x{240}…" b=\[(?:1 ){32}…\]$/);
+  const full = new PrettyPrinter({ paint: (_, text) => text, local: false, full: true });
+  assert.match(full.line(record(fields)).trimEnd(), /^a=x{500} b=\[(?:1 ){39}1\]$/);
+});
+
+test('[QL-99] [QL-78] the records of one message have their columns below each other', () => {
+  const series = (name: string) => record({ timestamp: T, name, value: 1.5 });
+  const [first = '', second = ''] = printer()
+    .message([series('a'), series('a.longer.name')])
+    .split('\n');
+  assert.equal(first.indexOf('1.5'), second.indexOf('1.5'));
+  const event = (event_type: string) =>
+    record({ timestamp: T, cpu_id: 0n, sequence: 1n, origin_class: 0n, event_type, a: 1n });
+  const [third = '', fourth = ''] = printer()
+    .message([event('界'), event('long.type')])
+    .split('\n');
+  assert.equal(third.indexOf('a=1') + 1, fourth.indexOf('a=1'));
+});
+
 test('[QL-120] nothing a record holds reaches the terminal as a control or direction character', () => {
   const evil = '\u001b]0;owned\u0007\u009b31m\r\n\u202eabc\u2066\u0000';
   const fields = {
@@ -202,14 +240,15 @@ test('[WIRE-20] the caret stands below the character of a parse error, also in a
 });
 
 test('[WIRE-20] colours only on a terminal, and never against NO_COLOR', () => {
-  assert.notEqual(paintFor(true, false, {})('red', 'x'), 'x');
+  assert.notEqual(paintFor(true, 'auto', {})('red', 'x'), 'x');
   for (const paint of [
-    paintFor(false, false, {}),
-    paintFor(true, true, {}),
-    paintFor(true, false, { NO_COLOR: '1' }),
-    paintFor(true, false, { TERM: 'dumb' }),
+    paintFor(false, 'auto', {}),
+    paintFor(true, 'never', {}),
+    paintFor(true, 'auto', { NO_COLOR: '1' }),
+    paintFor(true, 'auto', { TERM: 'dumb' }),
   ])
     assert.equal(paint('red', 'x'), 'x');
+  assert.notEqual(paintFor(false, 'always', { NO_COLOR: '1' })('red', 'x'), 'x');
 });
 
 test('[HOST-76] JSON integers of 64 bits survive into the payload, in their smallest form', () => {

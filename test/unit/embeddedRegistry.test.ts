@@ -69,6 +69,20 @@ async function withRegistry(work: (fixture: Fixture) => Promise<void>, body = BO
   }
 }
 
+/** Inodes this process has inotify watch now. */
+function watchedInodes(): Set<bigint> {
+  const lines = readdirSync('/proc/self/fdinfo').flatMap((fd) => {
+    try {
+      return readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8').split('\n');
+    } catch {
+      // The one that listed the directory is closed.
+      return [];
+    }
+  });
+  const inodes = lines.flatMap((line) => /^inotify .*\bino:([0-9a-f]+)/.exec(line)?.[1] ?? []);
+  return new Set(inodes.map((ino) => BigInt(`0x${ino}`)));
+}
+
 async function until(condition: () => boolean, what: string): Promise<void> {
   const deadline = performance.now() + 8000;
   while (!condition()) {
@@ -201,20 +215,58 @@ test('[HOST-58] the file may be written in place, too', () =>
     assert.deepEqual((await registry.readValue(KEY, 'EventRetentionDays')).data, dwordData(9).data);
   }));
 
-test('[HOST-58] a change behind a symbolic link, where inotify is blind, is found by comparing signatures', async () => {
+test('[HOST-58] what happens to the file is seen at once, and its directory is watched only while it is missing', async (t) => {
+  // Without its poll, only what inotify tells brings a change.
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  await withRegistry(async ({ registry, directory, file, watch, replace }) => {
+    const isWatched = (path: string) => watchedInodes().has(statSync(path, { bigint: true }).ino);
+    const events = watch();
+    const seen = async (what: string) => {
+      await until(() => events.length > 0, what);
+      events.length = 0;
+      assert.ok(isWatched(file), `${what}: the file is watched`);
+      assert.ok(!isWatched(directory), `${what}: the directory is not`);
+    };
+    const states: boolean[] = [];
+    registry.onAvailability(({ available }) => void states.push(available));
+    assert.ok(isWatched(file) && !isWatched(directory), 'from the start');
+
+    writeFileSync(file, BODY.replace('00000007', '00000008'));
+    await seen('a write in place');
+    for (const days of [9, 6]) {
+      replace(BODY.replace('00000007', `0000000${days}`));
+      await seen('a file in its place');
+    }
+    renameSync(file, `${file}.away`);
+    await until(() => states.length === 1, 'a rename away');
+    assert.ok(isWatched(directory), 'the directory is watched for its return');
+    renameSync(`${file}.away`, file);
+    await seen('a rename back');
+    unlinkSync(file);
+    await until(() => states.length === 3, 'a deletion');
+    assert.ok(isWatched(directory), 'the directory is watched for a new file');
+    writeFileSync(file, BODY, { mode: 0o600 });
+    await seen('a new file');
+    assert.deepEqual(states, [false, true, false, true]);
+    assert.deepEqual((await registry.readValue(KEY, 'EventRetentionDays')).data, dwordData(7).data);
+  });
+});
+
+test('[HOST-58] a link turned to another file, where inotify is blind, is found by comparing signatures', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'registry-'));
-  const elsewhere = join(directory, 'elsewhere');
-  const here = join(directory, 'here');
-  for (const path of [elsewhere, here]) mkdirSync(path, { mode: 0o700 });
-  writeFileSync(join(elsewhere, 'real.reg'), BODY, { mode: 0o600 });
-  symlinkSync(join(elsewhere, 'real.reg'), join(here, 'eventd.reg'));
-  const registry = await openEmbeddedRegistry(join(here, 'eventd.reg'), { warn: () => undefined });
+  const link = join(directory, 'eventd.reg');
+  const [first, second] = [join(directory, 'first.reg'), join(directory, 'second.reg')];
+  writeFileSync(first, BODY, { mode: 0o600 });
+  writeFileSync(second, BODY.replace('00000007', '00000009'), { mode: 0o600 });
+  symlinkSync(first, link);
+  const registry = await openEmbeddedRegistry(link, { warn: () => undefined });
   try {
     let notified = false;
     registry.watch(KEY, () => {
       notified = true;
     });
-    writeFileSync(join(elsewhere, 'real.reg'), BODY.replace('00000007', '00000009'));
+    symlinkSync(second, `${link}.new`);
+    renameSync(`${link}.new`, link);
     await until(() => notified, 'the change');
   } finally {
     await registry.close();

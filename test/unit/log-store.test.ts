@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
-import { inspectLogStore, logFiles, openLogStore, prepareLogStore } from '../../src/stores/logStore.js';
+import { openStore } from '../../src/stores/storeFile.js';
 import { METADATA_SHAPE, shapeOf, temporaryDirectory, testSingleStore } from '../fixtures/singleStores.js';
 
 testSingleStore({
@@ -25,7 +25,7 @@ testSingleStore({
 
 test('[LOG-33, LOG-34, LOG-35, LOG-40] a new log store has exactly the tables and indexes of the specification', (t) => {
   const file = join(temporaryDirectory(t), 'logs.db');
-  const db = openLogStore(file);
+  const db = openStore(file, LOG_SCHEMA);
   db.defaultSafeIntegers(false);
   assert.deepEqual(shapeOf(db, 'logs'), [
     { name: 'id', type: 'INTEGER', required: 0, pk: 1 },
@@ -44,15 +44,4 @@ test('[LOG-33, LOG-34, LOG-35, LOG-40] a new log store has exactly the tables an
     'CREATE INDEX idx_logs_timestamp ON logs(timestamp)',
   ]);
   db.close();
-});
-
-test('[LOG-33] the functions of the log store apply its own schema', (t) => {
-  const file = join(temporaryDirectory(t), 'logs.db');
-  assert.equal(inspectLogStore(file).state, 'missing');
-  assert.deepEqual(prepareLogStore(file), { state: 'good' });
-  assert.equal(inspectLogStore(file).state, 'good');
-  assert.deepEqual(
-    logFiles(file, () => assert.fail('skipped')).map(({ path }) => path),
-    [file],
-  );
 });

@@ -7,12 +7,7 @@ import {
   INSERT_SERIES,
   METRIC_SCHEMA,
 } from '../../src/stores/metricSchema.js';
-import {
-  inspectMetricStore,
-  metricFiles,
-  openMetricStore,
-  prepareMetricStore,
-} from '../../src/stores/metricStore.js';
+import { openStore } from '../../src/stores/storeFile.js';
 import { METADATA_SHAPE, shapeOf, temporaryDirectory, testSingleStore } from '../fixtures/singleStores.js';
 
 testSingleStore({
@@ -36,7 +31,7 @@ testSingleStore({
 });
 
 test('[MET-46, MET-47, MET-48, MET-49, MET-50, MET-54, ROL-7, ROL-8] a new metric store has exactly the tables and indexes of the specification', (t) => {
-  const db = openMetricStore(join(temporaryDirectory(t), 'metrics.db'));
+  const db = openStore(join(temporaryDirectory(t), 'metrics.db'), METRIC_SCHEMA);
   db.defaultSafeIntegers(false);
   assert.deepEqual(shapeOf(db, 'series'), [
     { name: 'id', type: 'INTEGER', required: 0, pk: 1 },
@@ -91,7 +86,7 @@ test('[MET-46, MET-47, MET-48, MET-49, MET-50, MET-54, ROL-7, ROL-8] a new metri
 });
 
 test('[MET-28, MET-36] a series is found by all of its identity, NULL included, in one step of the UNIQUE index', (t) => {
-  const db = openMetricStore(join(temporaryDirectory(t), 'metrics.db'));
+  const db = openStore(join(temporaryDirectory(t), 'metrics.db'), METRIC_SCHEMA);
   const insert = db.prepare(INSERT_SERIES);
   insert.run('cpu', 'core=0', 1, 11n, null);
   insert.run('cpu', 'core=0', 2, 11n, 77n);
@@ -113,15 +108,4 @@ test('[MET-28, MET-36] a series is found by all of its identity, NULL included, 
     );
   }
   db.close();
-});
-
-test('[MET-46] the functions of the metric store apply its own schema', (t) => {
-  const file = join(temporaryDirectory(t), 'metrics.db');
-  assert.equal(inspectMetricStore(file).state, 'missing');
-  assert.deepEqual(prepareMetricStore(file), { state: 'good' });
-  assert.equal(inspectMetricStore(file).state, 'good');
-  assert.deepEqual(
-    metricFiles(file, () => assert.fail('skipped')).map(({ path }) => path),
-    [file],
-  );
 });

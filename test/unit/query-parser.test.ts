@@ -461,6 +461,10 @@ test('[QX-7] no text makes the parser fail in another way than by a QueryError o
 test('[QL-9] a huge query is refused or parsed in bounded time and depth', () => {
   assert.match(refusal(`EVENTS WHERE ${'('.repeat(100_000)}`).text, /nested deeper than 64/);
   assert.match(refusal(`EVENTS WHERE ${'a == 1 OR '.repeat(5000)}a == 1`).text, /more than 2000 predicates/);
+  const fields = (count: number): string => Array.from({ length: count }, (_, i) => `f${i}`).join(', ');
+  assert.match(refusal(`EVENTS SORT ${fields(101)}`).text, /more than 100 fields in SORT/);
+  assert.match(refusal(`EVENTS GROUP ${fields(101)} COUNT`).text, /more than 100 fields in GROUP/);
+  parseQuery(`EVENTS GROUP ${fields(100)} COUNT SORT ${fields(100)}`);
   assert.match(refusal(`EVENTS TAKE ${'9'.repeat(1_000_000)}`).text, /out of range/);
   assert.match(refusal(`EVENTS WHERE a IN (${'1.5, '.repeat(8001)}1)`).text, /more than 8000 fractions/);
   const long = parseQuery(

@@ -27,6 +27,8 @@ const badText = {
 };
 const planned = { type: 'xstate.done.actor.0.querySession.planning', output: 'read' };
 const plannedNothing = { type: 'xstate.done.actor.0.querySession.planning', output: 'nothing' };
+const plannedStream = { type: 'xstate.done.actor.0.querySession.planning', output: 'stream' };
+const plannedSilence = { type: 'xstate.done.actor.0.querySession.planning', output: 'silence' };
 const noSlot = {
   type: 'xstate.error.actor.0.querySession.planning',
   error: new Error('limit exceeded: MaxConcurrentQueries'),
@@ -40,6 +42,10 @@ const stop: QuerySessionEvent = { type: 'service.stop', text: 'shutting down: x'
 const failed: QuerySessionEvent = { type: 'execution.failed', text: 'storage error: x' };
 const left: QuerySessionEvent = { type: 'client.left' };
 const deadline: QuerySessionEvent = { type: 'deadline.passed' };
+const finished: QuerySessionEvent = { type: 'execution.finished' };
+const live: QuerySessionEvent = { type: 'stream.live' };
+const batch: QuerySessionEvent = { type: 'batch.arrived', records: 2, blocked: false };
+const blockedBatch: QuerySessionEvent = { type: 'batch.arrived', records: 2, blocked: true };
 const flushed: QuerySessionEvent = { type: 'output.flushed' };
 
 type Step = { readonly type: string };
@@ -48,6 +54,8 @@ const toParsing: readonly Step[] = [...toReceiving, received];
 const toPlanning = [...toParsing, parsed];
 const toExecuting = [...toPlanning, planned];
 const toDelivering = [...toExecuting, frame];
+const toCatchingUp = [...toPlanning, plannedStream, frame, finished];
+const toWatching = [...toCatchingUp, live];
 
 /** Runs the events through the pure machine: final state and the named actions of the last step. */
 function walk(events: readonly Step[]): { snapshot: Snapshot; actions: string[] } {
@@ -244,6 +252,100 @@ const table: readonly {
     actions: ['release'],
   },
   {
+    title: '[STR-2] [STR-3] a stream goes on where other queries end',
+    events: toCatchingUp,
+    state: 'catchingUp',
+    actions: ['startWatching'],
+  },
+  {
+    title: '[STR-4] catching up is written frame by frame',
+    events: [...toCatchingUp, frame],
+    state: 'catchingUp',
+    actions: ['writeFrame'],
+  },
+  {
+    title: '[STR-4] under the flow control of the initial set',
+    events: [...toCatchingUp, frame, { type: 'frame.flushed' }],
+    state: 'catchingUp',
+    actions: ['grantCredit'],
+  },
+  {
+    title: '[STR-4] [QX-62] and under its time limit',
+    events: [...toCatchingUp, deadline],
+    state: 'timedOut',
+    actions: ['cancelExecution', 'writeError'],
+    error: /^timeout:/,
+    outcome: 'timedOut',
+  },
+  {
+    title: '[STR-2] a stream that has caught up watches',
+    events: toWatching,
+    state: 'watching',
+    actions: [],
+  },
+  {
+    title: '[STR-4] watching has no time limit',
+    events: [...toWatching, deadline],
+    state: 'watching',
+    actions: [],
+  },
+  {
+    title: '[STR-12] a committed batch is written as a unit',
+    events: [...toWatching, batch],
+    state: 'watching',
+    actions: ['writeBatch'],
+  },
+  {
+    title: '[STR-11] [STR-15] a unit behind one that is not sent ends the stream',
+    events: [...toWatching, batch, blockedBatch],
+    state: 'rejected',
+    actions: ['cancelExecution', 'writeError'],
+    error: /^backpressure: /,
+    outcome: 'failed',
+  },
+  {
+    title: '[STR-16] who does not take that error either is cut off',
+    events: [...toWatching, batch, blockedBatch, graceOver],
+    state: 'closed',
+    actions: ['release'],
+    outcome: 'failed',
+  },
+  {
+    title: '[STR-11] a unit on its way when the stream ended is not written',
+    events: [...toWatching, blockedBatch, batch],
+    state: 'rejected',
+    actions: [],
+  },
+  ...[toCatchingUp, toWatching].map((events, index) => ({
+    title: `[STR-2] a failure while reading new rows is answered (${index})`,
+    events: [...events, failed],
+    state: 'rejected',
+    actions: ['writeError'],
+    error: /^storage error:/,
+    outcome: 'failed',
+  })),
+  ...[toCatchingUp, toWatching].map((events, index) => ({
+    title: `[STR-2] [QX-64] a stream ends when its client leaves (${index})`,
+    events: [...events, left],
+    state: 'closed',
+    actions: ['cancelExecution', 'release'],
+    outcome: 'left',
+  })),
+  ...[toCatchingUp, toWatching].map((events, index) => ({
+    title: `[STR-14] shutdown ends a stream with an error (${index})`,
+    events: [...events, stop],
+    state: 'rejected',
+    actions: ['cancelExecution', 'writeError'],
+    error: /^shutting down:/,
+    outcome: 'failed',
+  })),
+  {
+    title: '[STR-2] [ACL-31] a stream whose caller sees nothing stays open',
+    events: [...toPlanning, plannedSilence],
+    state: 'watching',
+    actions: ['writeNothing'],
+  },
+  {
     title: '[QX-62] a deadline both threads noticed is answered once',
     events: [...toDelivering, deadline, deadline],
     state: 'timedOut',
@@ -312,13 +414,20 @@ test('[WIRE-5] [WIRE-7] [WIRE-9] whatever happens: one last message, nothing beh
     parsing: parsed,
     planning: planned,
     executing: frame,
-    delivering: { type: 'execution.finished' },
+    delivering: finished,
+    catchingUp: live,
+    watching: batch,
   };
   const anything = [
     noToken,
     malformed,
     badText,
     plannedNothing,
+    plannedStream,
+    plannedSilence,
+    live,
+    batch,
+    blockedBatch,
     noSlot,
     failed,
     { type: 'frame.flushed' },
@@ -337,13 +446,14 @@ test('[WIRE-5] [WIRE-7] [WIRE-9] whatever happens: one last message, nothing beh
   );
   const edges = new Set<string>();
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 60 }), (events) => {
+    fc.property(fc.array(step, { maxLength: 60 }), fc.boolean(), (events, streaming) => {
       let [snapshot, first] = initialTransition(querySessionMachine, input);
       const done: string[] = first.map(({ type }) => type);
       for (const choice of events) {
         if (snapshot.status !== 'active') break;
         const before = snapshot.value;
-        const event = choice ?? onward[String(before)] ?? frame;
+        const planning = streaming && before === 'planning' ? plannedStream : null;
+        const event = choice ?? planning ?? onward[String(before)] ?? frame;
         let actions: readonly { readonly type: string }[];
         [snapshot, actions] = transition(querySessionMachine, snapshot, event as QuerySessionEvent);
         done.push(...actions.map(({ type }) => type));
@@ -360,6 +470,10 @@ test('[WIRE-5] [WIRE-7] [WIRE-9] whatever happens: one last message, nothing beh
     { numRuns: 3000, seed: 7 },
   );
   for (const edge of [
+    'delivering catchingUp',
+    'catchingUp watching',
+    'watching rejected',
+    'watching closed',
     'planning executing',
     'delivering timedOut',
     'finishing closed',

@@ -75,6 +75,7 @@ const OPTIONAL: [title: string, name: string, standard: number, min: number, max
   ['[CFG-49]', 'CrossTypeWindowMs', 15000, 1000, 300000],
   ['[CFG-50]', 'CrossTypeMaxLookbackSeconds', 604800, 3600, 2592000],
   ['[CFG-3]', 'HealthMetricIntervalSeconds', 15, 0, 3600],
+  ['[CFG-3]', 'QueryMemoryBytes', 268435456, 16777216, 2147483648],
 ];
 
 for (const [title, name, standard, min, max] of OPTIONAL) {

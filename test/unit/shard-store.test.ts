@@ -7,18 +7,13 @@ import Database from 'better-sqlite3';
 import { inspectEventStore, openEventStore } from '../../src/stores/eventStore.js';
 import { openShardWriter, verifyShard } from '../../src/stores/shard.js';
 import { StoreError } from '../../src/stores/storeError.js';
+import { edit } from '../fixtures/database.js';
 
 let directory: string;
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'shard-store-'));
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
-
-function edit(file: string, ...statements: string[]): void {
-  const db = new Database(file);
-  for (const statement of statements) db.exec(statement);
-  db.close();
-}
 
 const isStoreError = (kind: StoreError['kind'], pattern: RegExp) => (error: unknown) =>
   error instanceof StoreError && error.kind === kind && pattern.test(error.message);
@@ -87,7 +82,7 @@ test('[STO-14, STO-25] an unknown schema version is refused and the file stays a
   db.close();
 });
 
-test('[STO-26, FAIL-12, FAIL-13] a missing table, index or column is corruption and names what is missing', () => {
+test('[STO-26, FAIL-12, FAIL-13] a missing table, index or column is corruption, names what is missing, and nothing is written', () => {
   const damages: [string, RegExp][] = [
     ['DROP TABLE metadata', /table metadata is missing/],
     ['DROP INDEX idx_events_timestamp', /index idx_events_timestamp is missing/],
@@ -98,8 +93,12 @@ test('[STO-26, FAIL-12, FAIL-13] a missing table, index or column is corruption 
   for (const [index, [statement, message]] of damages.entries()) {
     const file = join(directory, `shard-000${index}.db`);
     openShardWriter(file).close();
-    edit(file, statement);
+    const writer = new Database(file);
+    writer.exec(statement);
+    const [bytes, wal] = [readFileSync(file), readFileSync(`${file}-wal`)];
     assert.throws(() => openShardWriter(file), isStoreError('corrupt', message), statement);
+    assert.deepEqual([readFileSync(file), readFileSync(`${file}-wal`)], [bytes, wal], statement);
+    writer.close();
   }
 });
 

@@ -1,0 +1,53 @@
+/** Settings in the shape the actors take them in, and the event record of a change. */
+import type { RecordLimits } from '../../machines/recordWriter.js';
+import type { RetentionLimits } from '../../machines/retentionSweeper.js';
+import type { WriterLimits } from '../../machines/shardWriter.js';
+import type { Settings, SettingValue } from '../../src/registry/settings.js';
+import type { QueryLimits } from '../query/service.js';
+
+export function writerLimits({ MaxBatchSize, MaxBatchLatencyMs }: Settings): WriterLimits {
+  return { maxBatchSize: MaxBatchSize, maxBatchLatencyMs: MaxBatchLatencyMs };
+}
+
+export function queryLimits(settings: Settings): QueryLimits {
+  return {
+    maxConcurrentQueries: settings.MaxConcurrentQueries,
+    maxStreamingQueries: settings.MaxStreamingQueries,
+    maxQueryMessageBytes: settings.MaxQueryMessageBytes,
+    queryTimeoutMs: settings.QueryTimeoutMs,
+    crossTypeWindowMs: settings.CrossTypeWindowMs,
+    crossTypeMaxLookbackSeconds: settings.CrossTypeMaxLookbackSeconds,
+    queryMemoryBytes: settings.QueryMemoryBytes,
+  };
+}
+
+export function logLimits(settings: Settings): RecordLimits {
+  return {
+    maxBatchSize: settings.LogMaxBatchSize,
+    maxBatchLatencyMs: settings.LogMaxBatchLatencyMs,
+    seriesCacheSize: null,
+  };
+}
+
+export function metricLimits(settings: Settings): RecordLimits {
+  return {
+    maxBatchSize: settings.MetricMaxBatchSize,
+    maxBatchLatencyMs: settings.MetricMaxBatchLatencyMs,
+    seriesCacheSize: settings.MetricSeriesCacheSize,
+  };
+}
+
+/** CFG-38..44. */
+export function retentionLimits(settings: Settings): RetentionLimits {
+  return {
+    intervalMinutes: settings.RetentionCheckIntervalMinutes,
+    event: { days: settings.EventRetentionDays, maxBytes: settings.EventRetentionMaxBytes },
+    log: { days: settings.LogRetentionDays, maxBytes: settings.LogRetentionMaxBytes },
+    metric: { days: settings.MetricRetentionDays, maxBytes: settings.MetricRetentionMaxBytes },
+  };
+}
+
+/** A setting as a config_change payload shows it (STO-8). */
+export function recorded(value: SettingValue): bigint | number | string | null {
+  return typeof value === 'object' && value !== null ? value.join(',') : value;
+}

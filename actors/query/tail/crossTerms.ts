@@ -1,0 +1,192 @@
+/**
+ * Cross-type terms of streams: their truth for a committed batch, against what the other stores hold now
+ * (STR-20..25). Belongs to the tail thread.
+ */
+import type { CrossFilter, MetricTest } from '../../../src/query/ast.js';
+import type { Statement } from '../../../src/query/job.js';
+import { seriesStatement, spanStatement } from '../../../src/query/sqlRanges.js';
+import { EventDatabases } from '../../../src/stores/eventDatabases.js';
+import { LOG_SCHEMA } from '../../../src/stores/logSchema.js';
+import { METRIC_SCHEMA } from '../../../src/stores/metricSchema.js';
+import { type ReadableFile, ReadConnection } from '../../../src/stores/readConnection.js';
+import { readableFiles } from '../../../src/stores/singleStore.js';
+import type { TailWorkerData } from './protocol.js';
+
+type MetricFilter = Extract<CrossFilter, { kind: 'metricFilter' }>;
+type StoreName = 'events' | 'logs' | 'metrics';
+
+/** New files are noticed after this time, ms. */
+const LISTING_MS = 1000;
+
+/** `series.type` of histograms, which have no scalar value (QL-102). */
+const HISTOGRAM = 2n;
+
+/** Behind it the newest sample of a series stands in one step of the index (STR-25). */
+const NEWEST_SAMPLE =
+  'SELECT timestamp, value FROM samples WHERE series_id = ? AND timestamp <= ? ORDER BY timestamp DESC, rowid DESC LIMIT 1';
+
+/** Changes when a series is added; none is ever changed. */
+const SERIES_MARK = 'SELECT ifnull(max(id), 0) FROM series';
+
+interface Listing {
+  readonly files: readonly ReadableFile[];
+  readonly at: number;
+}
+
+interface Series {
+  readonly id: bigint;
+  readonly name: string;
+  readonly labels: string;
+}
+
+/** The terms of one stream. */
+export interface StreamTerms {
+  /** One byte per term, 0 or 1, for a batch whose newest record has this timestamp, ns. */
+  truths(timestamp: bigint): Uint8Array;
+}
+
+export class CrossTerms {
+  readonly #list: Readonly<Record<StoreName, () => ReadableFile[]>>;
+  readonly #listings = new Map<StoreName, Listing>();
+  readonly #connections = new Map<string, ReadConnection>();
+
+  /** @param onSkipped told of files that should be readable and are not */
+  constructor(data: TailWorkerData, onSkipped: (path: string, reason: string) => void) {
+    const events = new EventDatabases(data.eventStorePath, onSkipped);
+    this.#list = {
+      events: () => events.scan(),
+      logs: () => readableFiles(data.logStorePath, LOG_SCHEMA, onSkipped),
+      metrics: () => readableFiles(data.metricStorePath, METRIC_SCHEMA, onSkipped),
+    };
+  }
+
+  /** @param windowMs `CrossTypeWindowMs` as it was when the stream began (QX-64) */
+  forStream(filters: readonly CrossFilter[], windowMs: number): StreamTerms {
+    const terms = filters.map((filter) =>
+      filter.kind === 'metricFilter' ? this.#metricTerm(filter) : this.#windowTerm(filter, windowMs),
+    );
+    return { truths: (timestamp) => Uint8Array.from(terms, (holds) => (holds(timestamp) ? 1 : 0)) };
+  }
+
+  close(): void {
+    for (const connection of this.#connections.values()) connection.close();
+    this.#connections.clear();
+    this.#listings.clear();
+  }
+
+  /** EVENT and LOG: a match in the window around the time (STR-23, QL-114). */
+  #windowTerm(filter: Exclude<CrossFilter, MetricFilter>, windowMs: number): (at: bigint) => boolean {
+    const store = filter.kind === 'eventFilter' ? 'events' : 'logs';
+    return (at) => {
+      const { sql, params } = spanStatement(filter, { from: at, to: at }, windowMs, null);
+      return this.#connected(store).some((connection) => {
+        const row = connection.prepare(`${sql} LIMIT 1`).get(...bound(params));
+        return row !== undefined;
+      });
+    };
+  }
+
+  /** METRIC: the newest samples at or before the time (STR-25, QL-111). */
+  #metricTerm(filter: MetricFilter): (at: bigint) => boolean {
+    const selected = new Map<ReadConnection, { readonly mark: bigint; readonly series: readonly Series[] }>();
+    const seriesOf = (connection: ReadConnection): readonly Series[] => {
+      const mark = connection.prepare(SERIES_MARK).pluck().get() as bigint;
+      const known = selected.get(connection);
+      if (known?.mark === mark) return known.series;
+      const series = selectSeries(connection, filter);
+      selected.set(connection, { mark, series });
+      return series;
+    };
+    return (at) => {
+      // A series may have samples in a database that was set aside, and newer ones in its successor.
+      const newest = new Map<
+        string,
+        { readonly name: string; readonly timestamp: bigint; readonly value: number }
+      >();
+      const connections = this.#connected('metrics');
+      for (const known of selected.keys()) if (!connections.includes(known)) selected.delete(known);
+      for (const connection of connections) {
+        const statement = connection.prepare(NEWEST_SAMPLE);
+        for (const { id, name, labels } of seriesOf(connection)) {
+          const sample = statement.get(id, at) as { timestamp: bigint; value: number } | undefined;
+          const key = `${name}\n${labels}`;
+          if (sample === undefined || (newest.get(key)?.timestamp ?? -1n) > sample.timestamp) continue;
+          newest.set(key, { name, ...sample });
+        }
+      }
+      return unitValues(filter, [...newest.values()]).some((value) => passes(filter.test, value));
+    };
+  }
+
+  #connected(store: StoreName): ReadConnection[] {
+    return this.#files(store).map((file) => {
+      const known = this.#connections.get(file.path);
+      if (known?.file.identity === file.identity) return known;
+      known?.close();
+      this.#connections.delete(file.path);
+      const connection = new ReadConnection(file);
+      this.#connections.set(file.path, connection);
+      return connection;
+    });
+  }
+
+  #files(store: StoreName): readonly ReadableFile[] {
+    const known = this.#listings.get(store);
+    const now = performance.now();
+    if (known !== undefined && now - known.at < LISTING_MS) return known.files;
+    const listing = { files: this.#list[store](), at: now };
+    this.#listings.set(store, listing);
+    return listing.files;
+  }
+}
+
+function selectSeries(connection: ReadConnection, filter: MetricFilter): Series[] {
+  const { sql, params } = seriesStatement(filter, null);
+  const rows = connection.prepare(sql).all(...bound(params)) as (Series & { readonly type: bigint })[];
+  return rows.filter(({ type }) => type !== HISTOGRAM);
+}
+
+/** What the test is put to: each series, or the average of all, of each name where the name is a pattern. */
+function unitValues(
+  filter: MetricFilter,
+  samples: readonly { readonly name: string; readonly value: number }[],
+): number[] {
+  if (filter.brackets !== null) return samples.map(({ value }) => value);
+  const groups = new Map<string, number[]>();
+  for (const { name, value } of samples) {
+    const key = filter.name.kind === 'equal' ? '' : name;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [value]);
+    else group.push(value);
+  }
+  return [...groups.values()].map((values) => values.reduce((sum, value) => sum + value, 0) / values.length);
+}
+
+/** Between bigint and number JavaScript compares exact values (QL-23). */
+function passes(test: MetricTest, value: number): boolean {
+  if (test.kind === 'in') {
+    // biome-ignore lint/suspicious/noDoubleEquals: === is false between bigint and number.
+    return test.values.some((literal) => literal.value == value) !== test.negated;
+  }
+  const literal = test.value.value;
+  switch (test.operator) {
+    case '==':
+      // biome-ignore lint/suspicious/noDoubleEquals: the same.
+      return value == literal;
+    case '!=':
+      // biome-ignore lint/suspicious/noDoubleEquals: the same.
+      return value != literal;
+    case '>':
+      return value > literal;
+    case '>=':
+      return value >= literal;
+    case '<':
+      return value < literal;
+    case '<=':
+      return value <= literal;
+  }
+}
+
+function bound(params: Statement['params']): unknown[] {
+  return [...params];
+}

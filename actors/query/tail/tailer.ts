@@ -1,0 +1,426 @@
+/**
+ * The tail thread's work: each committed batch is read once and tested for all streams that have caught
+ * up (STR-2, STR-5, STR-8); the others follow the same commits at their own pace first (STR-3, STR-4).
+ *
+ * Where a stream stands in a database is one number, the highest rowid it has seen (its mark). It begins
+ * with what its initial set was read from, every batch moves it on, and a writer that says that its ids
+ * stand lower now moves it back: rowids restart when retention empties a table or a fresh file takes a
+ * damaged one's place.
+ */
+import { setImmediate as turn } from 'node:timers/promises';
+import type { NativeAddon, TailHandle } from '../../../src/native/addon.js';
+import type { TailProgram } from '../../../src/query/predicateProgram.js';
+import { type CommitEntry, CommitFeed, type CommitFeedReader } from '../../../src/stores/commitFeed.js';
+import { errorText, sqliteCode } from '../../../src/stores/storeError.js';
+import { FRAME_CREDITS, FRAME_MAX_BYTES } from '../protocol.js';
+import { CrossTerms, type StreamTerms } from './crossTerms.js';
+import { storeOfSource, TailDatabases, type TailStore } from './databases.js';
+import { CommitHistory } from './history.js';
+import type { FromTail, Seam, TailWorkerData, ToTail } from './protocol.js';
+
+/** Rows one step of catching up looks at: some ms. */
+const STEP_ROWS = 5000;
+
+/** A unit is one committed batch. Only what was missed is larger than a batch can be, and is cut. */
+const UNIT_ROWS = 1_000_000;
+const UNIT_BYTES = 64 * 1024 * 1024;
+
+/** Bytes of units under way to the main thread before the next batch is read. */
+const UNDER_WAY_BYTES = 32 * 1024 * 1024;
+
+/** Batches read before messages get a turn. */
+const BATCHES_PER_TURN = 8;
+
+/** How long a wait for commits may last before it is looked whether somebody still waits, ms. */
+const WAIT_MS = 1000;
+
+/** What streams with the same conditions share. */
+interface Program {
+  readonly key: string;
+  readonly store: TailStore;
+  readonly number: number;
+  readonly terms: StreamTerms | null;
+  streams: number;
+}
+
+interface Stream {
+  readonly id: number;
+  readonly program: Program;
+  /** `opened`: its initial set is being read. */
+  phase: 'opened' | 'catchingUp' | 'live';
+  /** The next commit it has to look at. */
+  ticket: bigint;
+  seam: Seam | null;
+  /** By source; a database that is not there was made after its initial set. */
+  readonly marks: Map<number, bigint>;
+  credits: number;
+}
+
+export class Tailer {
+  readonly #native: NativeAddon;
+  readonly #post: (message: FromTail, transfer?: readonly ArrayBuffer[]) => void;
+  readonly #feed: CommitFeed;
+  readonly #databases: TailDatabases;
+  readonly #cross: CrossTerms;
+  readonly #history = new CommitHistory();
+  readonly #tails = new Map<TailStore, TailHandle>();
+  readonly #programs = new Map<string, Program>();
+  readonly #streams = new Map<number, Stream>();
+  #reader: CommitFeedReader | null = null;
+  #underWay = 0;
+  #roomAgain: (() => void) | null = null;
+  #stopped = false;
+
+  constructor(
+    data: TailWorkerData,
+    native: NativeAddon,
+    post: (message: FromTail, transfer?: readonly ArrayBuffer[]) => void,
+  ) {
+    this.#native = native;
+    this.#post = post;
+    this.#feed = new CommitFeed(data.commits);
+    this.#databases = new TailDatabases(data);
+    this.#cross = new CrossTerms(data, (subject, reason) =>
+      this.#warn('a database cannot be read and is left out of the conditions of streams', subject, reason),
+    );
+  }
+
+  receive(message: Exclude<ToTail, { type: 'worker.stop' }>): void {
+    if (message.type === 'tail.open') {
+      this.#openStream(message);
+      return;
+    }
+    if (message.type === 'tail.ack') {
+      this.#underWay -= message.bytes;
+      if (this.#underWay <= UNDER_WAY_BYTES) this.#roomAgain?.();
+      return;
+    }
+    const stream = this.#streams.get(message.id);
+    if (stream === undefined) return;
+    switch (message.type) {
+      case 'tail.attach':
+        try {
+          this.#attach(stream, message.seam, message.credits);
+        } catch (error) {
+          this.#fail(stream, error);
+        }
+        break;
+      case 'tail.credit':
+        stream.credits++;
+        this.#catchUpSoon(stream);
+        break;
+      case 'tail.close':
+        this.#close(stream);
+        break;
+    }
+  }
+
+  /** Lets go of everything. */
+  stop(): void {
+    this.#stopped = true;
+    for (const stream of [...this.#streams.values()]) this.#close(stream);
+    this.#roomAgain?.();
+    for (const tail of this.#tails.values()) this.#native.tailClose(tail);
+    this.#tails.clear();
+  }
+
+  #openStream({ id, program, crossTypeWindowMs }: Extract<ToTail, { type: 'tail.open' }>): void {
+    try {
+      if (this.#reader === null) {
+        this.#reader = this.#feed.read();
+        void this.#follow(this.#reader);
+      }
+      this.#streams.set(id, {
+        id,
+        program: this.#takeProgram(program, crossTypeWindowMs),
+        phase: 'opened',
+        ticket: this.#reader.position,
+        seam: null,
+        marks: new Map(),
+        credits: 0,
+      });
+      this.#post({ type: 'tail.opened', id });
+    } catch (error) {
+      this.#warn('a stream cannot be opened', 'stream', errorText(error));
+      this.#post({ type: 'tail.failed', id, failure: { kind: 'storage', text: storageError(error) } });
+      this.#rest();
+    }
+  }
+
+  #takeProgram({ store, spec, terms }: TailProgram, windowMs: number): Program {
+    // What is true of a term depends on more than the program says, so those are not shared.
+    const key = `${store} ${Buffer.from(spec).toString('latin1')}`;
+    const known = terms.length === 0 ? this.#programs.get(key) : undefined;
+    if (known !== undefined) {
+      known.streams++;
+      return known;
+    }
+    const program: Program = {
+      key,
+      store,
+      number: this.#native.tailAdd(this.#tailOf(store), spec),
+      terms: terms.length === 0 ? null : this.#cross.forStream(terms, windowMs),
+      streams: 1,
+    };
+    if (terms.length === 0) this.#programs.set(key, program);
+    return program;
+  }
+
+  #tailOf(store: TailStore): TailHandle {
+    let tail = this.#tails.get(store);
+    if (tail === undefined) {
+      tail = this.#native.tailOpen(store);
+      this.#tails.set(store, tail);
+    }
+    return tail;
+  }
+
+  #close(stream: Stream): void {
+    if (!this.#streams.delete(stream.id)) return;
+    const { program } = stream;
+    program.streams--;
+    if (program.streams === 0) {
+      if (this.#programs.get(program.key) === program) this.#programs.delete(program.key);
+      this.#native.tailRemove(this.#tailOf(program.store), program.number);
+    }
+    this.#forget();
+    this.#rest();
+  }
+
+  /** Without streams nothing is read, and the writers need say nothing. */
+  #rest(): void {
+    if (this.#streams.size > 0) return;
+    this.#reader?.close();
+    this.#reader = null;
+    this.#databases.close();
+    this.#cross.close();
+  }
+
+  /** The history is for those who have not caught up. */
+  #forget(): void {
+    for (const { phase } of this.#streams.values()) if (phase !== 'live') return;
+    this.#history.clear();
+  }
+
+  #fail(stream: Stream, error: unknown): void {
+    if (!this.#streams.has(stream.id)) return;
+    this.#warn('a stream failed while reading new rows', stream.program.store, errorText(error));
+    this.#close(stream);
+    this.#post({
+      type: 'tail.failed',
+      id: stream.id,
+      failure: { kind: 'storage', text: storageError(error) },
+    });
+  }
+
+  // Following the writers
+
+  async #follow(reader: CommitFeedReader): Promise<void> {
+    let batches = 0;
+    while (this.#reader === reader && !this.#stopped) {
+      const step = reader.next();
+      if (step === 'nothing') {
+        await reader.wait(WAIT_MS);
+        batches = 0;
+        continue;
+      }
+      if (step === 'missed') this.#lookAtAll(reader.position - 1n);
+      else this.#heard(step.entry);
+      if (++batches < BATCHES_PER_TURN && this.#underWay <= UNDER_WAY_BYTES) continue;
+      batches = 0;
+      await this.#room();
+      await turn();
+    }
+  }
+
+  /** Resolves when the main thread has taken what is under way. */
+  #room(): Promise<void> {
+    if (this.#underWay <= UNDER_WAY_BYTES || this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#roomAgain = () => {
+        this.#roomAgain = null;
+        resolve();
+      };
+    });
+  }
+
+  #heard(entry: CommitEntry): void {
+    const store = storeOfSource(entry.source);
+    const starts = new Map<bigint, Stream[]>();
+    let waiting = false;
+    for (const stream of this.#streams.values()) {
+      if (stream.phase !== 'live') waiting = true;
+      else if (stream.program.store === store) {
+        const start = advance(stream, entry, this.#databases.pathOf(entry.source));
+        if (start === null) continue;
+        const group = starts.get(start);
+        if (group === undefined) starts.set(start, [stream]);
+        else group.push(stream);
+      }
+    }
+    if (waiting) this.#history.add(entry);
+    for (const [start, streams] of starts) this.#readBatch(entry, start, streams);
+  }
+
+  /** Entries were missed: what is in the databases now stands for them. */
+  #lookAtAll(ticket: bigint): void {
+    for (const store of ['events', 'logs'] as const) {
+      const streams = [...this.#streams.values()].filter(({ program }) => program.store === store);
+      if (streams.length === 0) continue;
+      for (const source of this.#sourcesOf(store)) {
+        try {
+          const last = this.#databases.highest(source);
+          const isLower = streams.some(({ marks }) => (marks.get(source) ?? 0n) > last);
+          if (isLower) this.#heard({ ticket, source, last, rows: 0 });
+          if (last > 0n) this.#heard({ ticket, source, last, rows: Number(last) });
+        } catch (error) {
+          this.#warn('a database cannot be read', this.#databases.pathOf(source), errorText(error));
+        }
+      }
+    }
+  }
+
+  #sourcesOf(store: TailStore): number[] {
+    try {
+      return this.#databases.sources(store);
+    } catch (error) {
+      this.#warn('the databases cannot be listed', store, errorText(error));
+      return [];
+    }
+  }
+
+  /** One read of the batch for all these streams, which stand at the same row. */
+  #readBatch(entry: CommitEntry, start: bigint, streams: readonly Stream[]): void {
+    const programs = [...new Set(streams.map(({ program }) => program))];
+    try {
+      for (let after = start; after < entry.last; ) {
+        const scan = this.#scan(entry, after, programs, UNIT_ROWS, UNIT_BYTES);
+        for (const { part, records, frames } of scan.matches) {
+          const program = programs[part];
+          const ids = streams.filter((each) => each.program === program).map(({ id }) => id);
+          this.#underWay += frames.byteLength;
+          this.#post({ type: 'tail.unit', ids, records, frames }, [frames.buffer as ArrayBuffer]);
+        }
+        if (scan.done) return;
+        after = scan.last;
+      }
+    } catch (error) {
+      // A deleted database took its rows along; its writer will make another (FAIL-15).
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
+        this.#warn('rows were committed to a database that is gone', 'stream', errorText(error));
+      } else for (const stream of streams) this.#fail(stream, error);
+    }
+  }
+
+  #scan(
+    entry: CommitEntry,
+    after: bigint,
+    programs: readonly Program[],
+    maxRows: number,
+    maxBytes: number,
+  ): ReturnType<NativeAddon['tailScan']> {
+    const { source, last: upTo } = entry;
+    const slot = this.#databases.slot(source);
+    const asking = programs.some(({ terms }) => terms !== null);
+    const newest = asking ? this.#databases.newest(source, after, upTo) : null;
+    const parts = programs.map(({ number, terms }) => ({
+      program: number,
+      truths: terms?.truths(newest ?? 0n) ?? null,
+    }));
+    const tail = this.#tailOf(storeOfSource(source));
+    return this.#native.tailScan(tail, { slot, after, upTo, maxRows, maxBytes, parts });
+  }
+
+  // Catching up
+
+  #attach(stream: Stream, seam: Seam, credits: number): void {
+    if (stream.phase !== 'opened') return;
+    stream.phase = 'catchingUp';
+    stream.seam = seam;
+    stream.credits = credits;
+    const sources = new Map(
+      this.#databases
+        .sources(stream.program.store)
+        .map((source) => [this.#databases.pathOf(source), source] as const),
+    );
+    for (const { path, last } of seam.databases) {
+      const source = sources.get(path);
+      if (source !== undefined) stream.marks.set(source, last);
+    }
+    this.#catchUpSoon(stream);
+  }
+
+  #catchUpSoon(stream: Stream): void {
+    if (stream.phase !== 'catchingUp') return;
+    // An immediate: credits, other streams and commits have their turns in between.
+    setImmediate(() => {
+      try {
+        this.#catchUp(stream);
+      } catch (error) {
+        this.#fail(stream, error);
+      }
+    });
+  }
+
+  /** One step: up to a frame of records out of the next batch that the stream has not seen. */
+  #catchUp(stream: Stream): void {
+    if (this.#streams.get(stream.id) !== stream || stream.phase !== 'catchingUp') return;
+    if (stream.credits === 0) return;
+    const entry = this.#history.from(stream.ticket);
+    if (entry === null) {
+      // What is under way belongs to the initial phase still (STR-4).
+      if (stream.credits < FRAME_CREDITS) return;
+      stream.phase = 'live';
+      this.#forget();
+      this.#post({ type: 'tail.live', id: stream.id });
+      return;
+    }
+    const isOurs = storeOfSource(entry.source) === stream.program.store;
+    const path = this.#databases.pathOf(entry.source);
+    const start = isOurs ? advance(stream, entry, path) : null;
+    if (start === null) {
+      stream.ticket = entry.ticket + 1n;
+    } else {
+      const scan = this.#scan(entry, start, [stream.program], STEP_ROWS, FRAME_MAX_BYTES);
+      if (scan.done) stream.ticket = entry.ticket + 1n;
+      else stream.marks.set(entry.source, scan.last);
+      const [match] = scan.matches;
+      if (match !== undefined) {
+        stream.credits--;
+        const { records, frames } = match;
+        this.#post({ type: 'tail.frame', id: stream.id, records, frames }, [frames.buffer as ArrayBuffer]);
+      }
+    }
+    this.#catchUpSoon(stream);
+  }
+
+  #warn(text: string, subject: string, reason: string): void {
+    this.#post({ type: 'worker.warning', text, details: { subject, reason } });
+  }
+}
+
+/**
+ * Moves a stream's mark over a commit. Returns where the rows begin that are new to it, null when there
+ * are none: it saw them in its initial set, or the entry only says where the ids of a database stand.
+ */
+function advance(stream: Stream, { ticket, source, last, rows }: CommitEntry, path: string): bigint | null {
+  const { seam, marks } = stream;
+  if (seam !== null && ticket < seam.ticket) {
+    const inSeam = seam.databases.some((database) => database.path === path);
+    if (inSeam || ticket < seam.listed) return null;
+  }
+  const mark = marks.get(source);
+  if (rows === 0) {
+    marks.set(source, mark === undefined || mark > last ? last : mark);
+    return null;
+  }
+  const start = mark ?? last - BigInt(rows);
+  if (last <= start) return null;
+  marks.set(source, last);
+  return start;
+}
+
+function storageError(error: unknown): string {
+  const code = sqliteCode(error);
+  return `storage error: new rows could not be read${code === null ? '' : ` (${code})`}`;
+}

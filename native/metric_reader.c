@@ -1,0 +1,158 @@
+#include "metric_reader.h"
+
+#include "sqlite3ext.h"
+SQLITE_EXTENSION_INIT3
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "histogram.h"
+
+/* Samples read ahead over all series, and per series. */
+enum { AHEAD_ALL = 16384, AHEAD_MAX = 512, AHEAD_MIN = 8 };
+
+enum { COLUMN_ROWID, COLUMN_TIMESTAMP, COLUMN_VALUE, COLUMN_HISTOGRAM };
+
+enum metric_result metric_reader_prepare(struct metric_reader *reader, struct metric_memory *memory) {
+  uint32_t count = reader->catalog->source_count;
+  uint32_t ahead = AHEAD_ALL / (count == 0 ? 1 : count);
+  reader->ahead = (uint16_t)(ahead > AHEAD_MAX ? AHEAD_MAX : ahead < AHEAD_MIN ? AHEAD_MIN : ahead);
+  size_t each = reader->ahead * sizeof *reader->samples + sizeof *reader->places + sizeof *reader->heap;
+  size_t before = memory->used;
+  if (!metric_memory_take(memory, count * each)) return METRIC_WANTS_MEMORY;
+  reader->samples = malloc(((size_t)count * reader->ahead + 1) * sizeof *reader->samples);
+  reader->places = calloc((size_t)count + 1, sizeof *reader->places);
+  reader->heap = calloc((size_t)count + 1, sizeof *reader->heap);
+  if (reader->samples != NULL && reader->places != NULL && reader->heap != NULL) {
+    int64_t before = (int64_t)((uint64_t)reader->from - 1);
+    for (uint32_t i = 0; i < count; i++) {
+      reader->places[i] = (struct metric_place){.timestamp = before, .rowid = INT64_MAX};
+    }
+    return METRIC_OK;
+  }
+  memory->used = before;
+  return METRIC_NO_MEMORY;
+}
+
+void metric_reader_free(struct metric_reader *reader) {
+  free(reader->samples);
+  free(reader->places);
+  free(reader->heap);
+}
+
+bool metric_reader_value(sqlite3_stmt *row, double quantile, double *value) {
+  if (quantile == 0) {
+    int type = sqlite3_column_type(row, COLUMN_VALUE);
+    if (type != SQLITE_FLOAT && type != SQLITE_INTEGER) return false;
+    *value = sqlite3_column_double(row, COLUMN_VALUE);
+    return true;
+  }
+  size_t length = (size_t)sqlite3_column_bytes(row, COLUMN_HISTOGRAM);
+  return histogram_quantile(sqlite3_column_blob(row, COLUMN_HISTOGRAM), length, quantile, value) && !isnan(*value);
+}
+
+/*
+ * Fills what is left of a source's buffer from a statement. SQLITE_ROW when there may be more, SQLITE_DONE, or
+ * an error.
+ */
+static int read_on(struct metric_reader *reader, uint32_t index, sqlite3_stmt *statement, int64_t bound, int64_t end) {
+  const struct metric_source *source = &reader->catalog->sources[index];
+  struct metric_place *place = &reader->places[index];
+  struct series_sample *samples = &reader->samples[(size_t)index * reader->ahead];
+  int first = sqlite3_bind_parameter_count(statement) - 2;
+  sqlite3_bind_int64(statement, first, source->series_id);
+  sqlite3_bind_int64(statement, first + 1, bound);
+  sqlite3_bind_int64(statement, first + 2, end);
+  int rc = SQLITE_ROW;
+  while (place->count < reader->ahead && (rc = sqlite3_step(statement)) == SQLITE_ROW) {
+    reader->rows++;
+    place->timestamp = sqlite3_column_int64(statement, COLUMN_TIMESTAMP);
+    place->rowid = sqlite3_column_int64(statement, COLUMN_ROWID);
+    double value;
+    if (!metric_reader_value(statement, reader->quantile, &value)) continue;
+    samples[place->count++] = (struct series_sample){place->timestamp, place->rowid, value};
+  }
+  if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
+    sqlite3_reset(statement);
+  } else {
+    reader->failed = statement;
+  }
+  return rc;
+}
+
+/*
+ * Reads on behind the last row. With nothing left it stays empty. The samples at its timestamp are asked for
+ * by rowid, however many there are: as a range of both, SQLite would walk over all of them each time.
+ */
+static int fill(struct metric_reader *reader, uint32_t index) {
+  uint32_t database = reader->catalog->sources[index].database;
+  struct metric_place *place = &reader->places[index];
+  place->at = place->count = 0;
+  int rc = SQLITE_DONE;
+  if (place->rowid != INT64_MAX) {
+    rc = read_on(reader, index, reader->samples_at[database], place->timestamp, place->rowid);
+  }
+  if (rc == SQLITE_DONE) rc = read_on(reader, index, reader->samples_after[database], place->timestamp, reader->to);
+  place->ended = rc == SQLITE_DONE;
+  return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static bool before(const struct metric_reader *reader, uint32_t a, uint32_t b) {
+  const struct series_sample *left = metric_reader_sample(reader, a);
+  const struct series_sample *right = metric_reader_sample(reader, b);
+  if (left->timestamp != right->timestamp) return left->timestamp < right->timestamp;
+  const struct metric_source *one = &reader->catalog->sources[a];
+  const struct metric_source *other = &reader->catalog->sources[b];
+  if (one->member != other->member) return one->member < other->member;
+  if (one->database != other->database) return one->database < other->database;
+  return left->rowid < right->rowid;
+}
+
+static void sift_down(struct metric_reader *reader) {
+  uint32_t *heap = reader->heap;
+  for (size_t at = 0;;) {
+    size_t first = at;
+    size_t child = at * 2 + 1;
+    if (child < reader->heap_count && before(reader, heap[child], heap[first])) first = child;
+    if (child + 1 < reader->heap_count && before(reader, heap[child + 1], heap[first])) first = child + 1;
+    if (first == at) return;
+    uint32_t moved = heap[at];
+    heap[at] = heap[first];
+    heap[first] = moved;
+    at = first;
+  }
+}
+
+static void sift_up(struct metric_reader *reader, size_t at) {
+  uint32_t *heap = reader->heap;
+  for (; at > 0 && before(reader, heap[at], heap[(at - 1) / 2]); at = (at - 1) / 2) {
+    uint32_t moved = heap[at];
+    heap[at] = heap[(at - 1) / 2];
+    heap[(at - 1) / 2] = moved;
+  }
+}
+
+int metric_reader_open(struct metric_reader *reader) {
+  if (reader->opened == reader->catalog->source_count) return SQLITE_DONE;
+  uint32_t source = reader->opened;
+  int rc = fill(reader, source);
+  if (rc != SQLITE_OK) return rc;
+  reader->opened++;
+  if (reader->places[source].count == 0) return SQLITE_OK;
+  reader->heap[reader->heap_count++] = source;
+  sift_up(reader, reader->heap_count - 1);
+  return SQLITE_OK;
+}
+
+int metric_reader_advance(struct metric_reader *reader, uint32_t samples) {
+  uint32_t source = reader->heap[0];
+  struct metric_place *place = &reader->places[source];
+  place->at += (uint16_t)samples;
+  if (place->at == place->count) {
+    int rc = place->ended ? SQLITE_OK : fill(reader, source);
+    if (rc != SQLITE_OK) return rc;
+    if (place->at == place->count) reader->heap[0] = reader->heap[--reader->heap_count];
+  }
+  sift_down(reader);
+  return SQLITE_OK;
+}

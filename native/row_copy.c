@@ -1,0 +1,173 @@
+#include "row_copy.h"
+
+#include "sqlite3ext.h"
+SQLITE_EXTENSION_INIT3
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What a value costs in a table beside its bytes: header, rowid, its share of the b-tree. */
+#define VALUE_OVERHEAD 16
+
+struct row_copy {
+  pthread_t owner;
+  sqlite3_stmt *select;
+  sqlite3_stmt *insert;
+  int columns;
+  /* NULL: rows are copied as they are. */
+  struct row_groups *groups;
+  /* The current row of `select` is still to be taken. */
+  bool waits;
+  bool exhausted;
+  /* The groups are coming out. */
+  bool emptying;
+  int error;
+  char message[256];
+};
+
+static const char *misfit(sqlite3_stmt *select, sqlite3_stmt *insert, const struct row_groups *groups) {
+  int columns = sqlite3_column_count(select);
+  int parameters = groups == NULL ? columns : row_groups_parameters(groups);
+  if (columns == 0 || !sqlite3_stmt_readonly(select)) return "a copy reads by a SELECT statement";
+  if (groups != NULL && columns != row_groups_columns(groups)) return "the SELECT yields the keys and the argument";
+  if (sqlite3_column_count(insert) == 0 && sqlite3_bind_parameter_count(insert) == parameters) return NULL;
+  return "the INSERT takes as many parameters as there are values, and returns nothing";
+}
+
+struct row_copy *row_copy_new(sqlite3_stmt *select, sqlite3_stmt *insert, struct row_groups *groups,
+                              const char **error) {
+  *error = misfit(select, insert, groups);
+  struct row_copy *copy = *error == NULL ? calloc(1, sizeof *copy) : NULL;
+  if (copy == NULL) {
+    sqlite3_finalize(select);
+    sqlite3_finalize(insert);
+    row_groups_free(groups);
+    return NULL;
+  }
+  copy->owner = pthread_self();
+  copy->select = select;
+  copy->insert = insert;
+  copy->columns = sqlite3_column_count(select);
+  copy->groups = groups;
+  return copy;
+}
+
+void row_copy_end(struct row_copy *copy) {
+  sqlite3_finalize(copy->select);
+  sqlite3_finalize(copy->insert);
+  copy->select = NULL;
+  copy->insert = NULL;
+  row_groups_free(copy->groups);
+  copy->groups = NULL;
+  if (copy->error == SQLITE_OK) copy->error = SQLITE_MISUSE;
+}
+
+void row_copy_free(struct row_copy *copy) {
+  if (copy == NULL) return;
+  row_copy_end(copy);
+  free(copy);
+}
+
+bool row_copy_is_own(const struct row_copy *copy) {
+  return pthread_equal(copy->owner, pthread_self());
+}
+
+const char *row_copy_message(const struct row_copy *copy) {
+  return copy->message;
+}
+
+/* Ends the copy: its statements go, so that no read transaction outlives the failure. */
+static int fail(struct row_copy *copy, int rc, sqlite3_stmt *statement) {
+  snprintf(copy->message, sizeof copy->message, "%s", sqlite3_errmsg(sqlite3_db_handle(statement)));
+  copy->error = rc;
+  row_copy_end(copy);
+  return rc;
+}
+
+static uint64_t row_size(sqlite3_stmt *select, int columns) {
+  uint64_t size = 0;
+  for (int i = 0; i < columns; i++) {
+    int type = sqlite3_column_type(select, i);
+    size += VALUE_OVERHEAD;
+    /* The size of a number would be that of its text, and would make it one. */
+    if (type == SQLITE_TEXT || type == SQLITE_BLOB) size += (uint64_t)sqlite3_column_bytes(select, i);
+  }
+  return size;
+}
+
+static int bind_row(struct row_copy *copy) {
+  int rc = SQLITE_OK;
+  for (int i = 0; i < copy->columns && rc == SQLITE_OK; i++) {
+    rc = sqlite3_bind_value(copy->insert, i + 1, sqlite3_column_value(copy->select, i));
+  }
+  return rc;
+}
+
+/* Inserts what is bound. */
+static int insert(struct row_copy *copy) {
+  int rc = sqlite3_step(copy->insert);
+  int reset = sqlite3_reset(copy->insert);
+  return rc == SQLITE_DONE ? SQLITE_OK : reset;
+}
+
+/* Moves to the next row, unless one waits: SQLITE_ROW, SQLITE_DONE or an error. */
+static int next_row(struct row_copy *copy) {
+  if (copy->exhausted) return SQLITE_DONE;
+  if (copy->waits) return SQLITE_ROW;
+  int rc = sqlite3_step(copy->select);
+  copy->exhausted = rc == SQLITE_DONE;
+  /* Its read transaction must not keep the WAL from being checkpointed. */
+  if (copy->exhausted) sqlite3_reset(copy->select);
+  return rc;
+}
+
+/* The size of what comes next into the table, once it is known; rows may go into groups first. */
+static int next_insert(struct row_copy *copy, uint64_t *rows, uint64_t max_rows, uint64_t *size) {
+  for (;;) {
+    if (copy->emptying) {
+      if (row_groups_next(copy->groups, VALUE_OVERHEAD, size)) return SQLITE_ROW;
+      copy->emptying = false;
+      if (copy->exhausted) return SQLITE_DONE;
+    }
+    if (*rows >= max_rows) return SQLITE_OK;
+    int rc = next_row(copy);
+    if (rc == SQLITE_DONE && copy->groups != NULL) {
+      copy->emptying = true;
+      continue;
+    }
+    if (rc != SQLITE_ROW) return rc == SQLITE_DONE ? rc : fail(copy, rc, copy->select);
+    if (copy->groups == NULL) {
+      *size = row_size(copy->select, copy->columns);
+      return SQLITE_ROW;
+    }
+    enum group_found found = row_groups_add(copy->groups, copy->select);
+    if (found == GROUP_NO_MEMORY) return fail(copy, SQLITE_NOMEM, copy->select);
+    copy->waits = copy->emptying = found == GROUP_FULL;
+    if (found == GROUP_FOUND) ++*rows;
+  }
+}
+
+int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, struct row_copy_slice *slice) {
+  *slice = (struct row_copy_slice){0};
+  if (copy->error != SQLITE_OK) return copy->error;
+  uint64_t bytes = 0;
+  while (slice->rows < max_rows) {
+    uint64_t size;
+    int rc = next_insert(copy, &slice->rows, max_rows, &size);
+    slice->done = rc == SQLITE_DONE;
+    if (rc != SQLITE_ROW) return slice->done ? SQLITE_OK : rc;
+    bool waits = bytes + size > max_bytes;
+    if (copy->groups == NULL) copy->waits = waits;
+    if (waits) {
+      slice->waiting = size;
+      return SQLITE_OK;
+    }
+    bytes += size;
+    rc = copy->groups == NULL ? bind_row(copy) : row_groups_bind(copy->groups, copy->insert);
+    if (rc == SQLITE_OK) rc = insert(copy);
+    if (rc != SQLITE_OK) return fail(copy, rc, copy->insert);
+    slice->rows++;
+  }
+  return SQLITE_OK;
+}

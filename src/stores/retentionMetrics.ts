@@ -1,0 +1,149 @@
+/**
+ * The metric store under retention: samples have no index on their time alone, so they are found series
+ * by series; rollups go before the samples they were made of (ROL-35, ROL-36), series with their last
+ * sample (MET-62, MET-64).
+ */
+import { METRIC_SCHEMA } from './metricSchema.js';
+import type { RetentionDatabase } from './retentionDatabase.js';
+import type { Probe } from './retentionLimits.js';
+import { opened, probesOf, type RetentionTable } from './retentionTables.js';
+
+/** Series that one transaction looks at: each costs a step in an index, under the lease. */
+const SERIES_PER_BATCH = 256;
+
+/** The last of the next series that a batch may look at. Parameters: first of them, their number. */
+const LAST_OF_SERIES = 'SELECT max(id) FROM (SELECT id FROM series WHERE id >= ? ORDER BY id LIMIT ?)';
+
+/** Where rows of a series are found by time. */
+interface BySeries {
+  readonly table: 'samples' | 'rollups';
+  readonly time: 'timestamp' | 'window_start';
+}
+
+/** @throws StoreError */
+export function openMetricTable(file: string): MetricTable {
+  return opened(file, METRIC_SCHEMA, (database) => new MetricTable(database));
+}
+
+export class MetricTable implements RetentionTable {
+  readonly #samples: SeriesRows;
+  readonly #rollups: SeriesRows;
+  readonly #lastOfSeries;
+  readonly #nextEmpty;
+  readonly #isEmpty;
+  readonly #deleteRollups;
+  readonly #deleteSeries;
+  /** Series below it are known to have samples, or to be gone. */
+  #empty = 0n;
+
+  constructor(readonly database: RetentionDatabase) {
+    const { db } = database;
+    this.#samples = new SeriesRows(database, { table: 'samples', time: 'timestamp' });
+    this.#rollups = new SeriesRows(database, { table: 'rollups', time: 'window_start' });
+    this.#lastOfSeries = db.prepare(LAST_OF_SERIES).pluck();
+    const isEmpty = 'NOT EXISTS (SELECT 1 FROM samples WHERE samples.series_id = series.id)';
+    this.#nextEmpty = db
+      .prepare(`SELECT id FROM series WHERE id >= ? AND ${isEmpty} ORDER BY id LIMIT 1`)
+      .pluck();
+    this.#isEmpty = db
+      .prepare(`SELECT id FROM series WHERE id BETWEEN ? AND ? AND ${isEmpty} ORDER BY id LIMIT ?`)
+      .pluck();
+    this.#deleteRollups = db.prepare(
+      'DELETE FROM rollups WHERE id IN (SELECT id FROM rollups WHERE series_id = ? LIMIT ?)',
+    );
+    this.#deleteSeries = db.prepare('DELETE FROM series WHERE id = ?');
+  }
+
+  hasOlder(cutoff: bigint): boolean {
+    return this.#rollups.hasOlder(cutoff) || this.#samples.hasOlder(cutoff);
+  }
+
+  /** Rollups first: none may outlive a sample it was made of. Only samples count. */
+  deleteOlder(cutoff: bigint, maxRows: number): number {
+    if (this.#rollups.hasOlder(cutoff)) {
+      this.#rollups.deleteOlder(cutoff, maxRows);
+      return 0;
+    }
+    return this.#samples.deleteOlder(cutoff, maxRows);
+  }
+
+  probes(): Probe[] {
+    const bytes = '45 + coalesce(length(histogram_data), 0)';
+    return probesOf(this.database, { table: 'samples', row: 'rowid', bytes });
+  }
+
+  /** True when there are series without samples; reads only. */
+  hasEmptySeries(): boolean {
+    const next = this.#nextEmpty.get(this.#empty) as bigint | undefined;
+    if (next !== undefined) this.#empty = next;
+    return next !== undefined;
+  }
+
+  /**
+   * Deletes series that have no sample, some at a time, with what is left of their rollups (MET-64).
+   * Inside a transaction: nobody gives them one meanwhile.
+   *
+   * @returns their ids, which the writer must forget before it goes on (MET-37)
+   */
+  deleteEmptySeries(maxRows: number): bigint[] {
+    const count = Math.min(maxRows, SERIES_PER_BATCH);
+    const last = this.#lastOfSeries.get(this.#empty, BigInt(count)) as bigint | null;
+    const gone: bigint[] = [];
+    let room = maxRows;
+    for (const id of this.#isEmpty.all(this.#empty, last ?? 0n, BigInt(count)) as bigint[]) {
+      room -= this.#deleteRollups.run(id, BigInt(room)).changes;
+      // There may be more of them: the series goes with the last.
+      if (room <= 0) return gone;
+      this.#deleteSeries.run(id);
+      gone.push(id);
+    }
+    return gone;
+  }
+}
+
+/** Rows of all series that are older than a cutoff, found by walking the series. */
+class SeriesRows {
+  readonly #next;
+  readonly #lastOfSeries;
+  readonly #delete;
+  /** No series below it has rows below the cutoff. */
+  #at = 0n;
+  #cutoff: bigint | null = null;
+  #isDone = false;
+
+  constructor({ db }: RetentionDatabase, { table, time }: BySeries) {
+    const older = `${table}.series_id = series.id AND ${table}.${time} < ?`;
+    this.#next = db
+      .prepare(
+        `SELECT series.id FROM series WHERE series.id >= ?
+         AND EXISTS (SELECT 1 FROM ${table} WHERE ${older}) ORDER BY series.id LIMIT 1`,
+      )
+      .pluck();
+    this.#lastOfSeries = db.prepare(LAST_OF_SERIES).pluck();
+    this.#delete = db.prepare(
+      `DELETE FROM ${table} WHERE rowid IN (
+         SELECT ${table}.rowid FROM series CROSS JOIN ${table} ON ${older}
+         WHERE series.id BETWEEN ? AND ? ORDER BY series.id LIMIT ?)`,
+    );
+  }
+
+  /** Looks at each series once per cutoff: what arrives behind it with an old timestamp is for the next sweep. */
+  hasOlder(cutoff: bigint): boolean {
+    if (cutoff !== this.#cutoff) {
+      this.#cutoff = cutoff;
+      this.#at = 0n;
+      this.#isDone = false;
+    }
+    if (this.#isDone) return false;
+    const next = this.#next.get(this.#at, cutoff) as bigint | undefined;
+    if (next === undefined) this.#isDone = true;
+    else this.#at = next;
+    return !this.#isDone;
+  }
+
+  deleteOlder(cutoff: bigint, maxRows: number): number {
+    const last = this.#lastOfSeries.get(this.#at, BigInt(SERIES_PER_BATCH)) as bigint | null;
+    if (last === null) return 0;
+    return this.#delete.run(cutoff, this.#at, last, BigInt(maxRows)).changes;
+  }
+}
