@@ -57,9 +57,13 @@ export interface LeaseGrant {
 export type ToWriter =
   | LeaseCommand
   | { readonly type: 'synthetic'; readonly event: SyntheticEvent }
-  | { readonly type: 'limits'; readonly limits: WriterLimits; readonly shedding: SheddingLimits }
-  /** The desired set, highest priority first (IDX-7). */
-  | { readonly type: 'indexes'; readonly desired: readonly IndexedField[] }
+  | { readonly type: 'limits'; readonly limits: WriterLimits }
+  /** The desired set, highest priority first (IDX-7), and when indexes go again. */
+  | {
+      readonly type: 'indexes';
+      readonly desired: readonly IndexedField[] | null;
+      readonly shedding: SheddingLimits;
+    }
   /** Commit what is left and answer `drained`; shutdown step 4. */
   | { readonly type: 'stop' }
   /** Close the connection and answer `closed`; shutdown step 7. */

@@ -132,8 +132,8 @@ export const indexAdvisorMachine = setup({
         src: 'load',
         input: ({ context }) => ({ limits: context.limits }),
         onDone: { target: 'observing', actions: 'publish' },
-        // Without its file the policy works on, and forgets at the end.
-        onError: { target: 'observing', actions: [...failed, 'publish'] },
+        // Nothing is known then, and nothing published: the shards keep the indexes they have until a decision.
+        onError: { target: 'observing', actions: failed },
       },
     },
     observing: {

@@ -6,10 +6,14 @@
 #include "addon_statement.h"
 #include "addon_util.h"
 #include "handle.h"
+#include "helpers.h"
 #include "row_copy.h"
 #include "sqlite3ext.h"
 #include "sqlite_names.h"
 SQLITE_EXTENSION_INIT3
+
+/* Copies read at once at most: far more than there are helpers. */
+#define MAX_COPIES 64
 
 /* Above what a result row of SQLite can hold in pairs with the INSERT's parameters. */
 #define MAX_KEYS 1000
@@ -159,6 +163,56 @@ static napi_value copy_step_call(napi_env env, napi_callback_info info) {
   return result;
 }
 
+struct reading {
+  struct row_copy *copy;
+  int64_t handle;
+  uint64_t max_rows;
+  bool waits;
+};
+
+static void read_one(void *item) {
+  struct reading *reading = item;
+  reading->waits = row_copy_read(reading->copy, reading->max_rows);
+}
+
+static napi_value copy_read_call(napi_env env, napi_callback_info info) {
+  napi_value arguments[2];
+  napi_value element;
+  uint32_t count;
+  int64_t rows;
+  if (!util_args(env, info, 2, arguments, NULL) || !util_array(env, arguments[0], "copies", &count)) return NULL;
+  if (!util_int(env, arguments[1], "maxRows", 1, UINT32_MAX, &rows)) return NULL;
+  if (count > MAX_COPIES) return util_throw(env, "ERR_OUT_OF_RANGE", "more than %d copies", MAX_COPIES);
+  struct reading readings[MAX_COPIES];
+  void *items[MAX_COPIES];
+  uint32_t entered = 0;
+  for (; entered < count; entered++) {
+    struct reading *reading = &readings[entered];
+    if (napi_get_element(env, arguments[0], entered, &element) != napi_ok) break;
+    *reading = (struct reading){.max_rows = (uint64_t)rows};
+    reading->copy = own_copy(env, element, &reading->handle);
+    if (reading->copy == NULL) break;
+    items[entered] = reading;
+  }
+  napi_value result = NULL;
+  if (entered == count) {
+    helpers_run(read_one, items, count);
+    napi_create_array_with_length(env, count, &result);
+    for (uint32_t i = 0; i < count; i++) {
+      napi_get_boolean(env, readings[i].waits, &element);
+      napi_set_element(env, result, i, element);
+    }
+  }
+  for (uint32_t i = 0; i < entered; i++) handle_release(readings[i].handle);
+  return result;
+}
+
+static napi_value copy_width_call(napi_env env, napi_callback_info info) {
+  napi_value width;
+  napi_create_uint32(env, (uint32_t)helpers_width(), &width);
+  return width;
+}
+
 static napi_value copy_close_call(napi_env env, napi_callback_info info) {
   napi_value argument;
   int64_t handle;
@@ -173,6 +227,8 @@ static napi_value copy_close_call(napi_env env, napi_callback_info info) {
 
 napi_value addon_copy_init(napi_env env, napi_value exports) {
   util_export(env, exports, "copyOpen", copy_open_call);
+  util_export(env, exports, "copyWidth", copy_width_call);
+  util_export(env, exports, "copyRead", copy_read_call);
   util_export(env, exports, "copyStep", copy_step_call);
   util_export(env, exports, "copyClose", copy_close_call);
   return exports;

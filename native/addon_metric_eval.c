@@ -56,6 +56,9 @@ static bool read_options(napi_env env, napi_value object, struct metric_options 
   if (combine < 0) return false;
   int window = read_word(env, object, "window", WORDS("avg", "min", "max", "sum"));
   if (window < 0) return false;
+  int rollup = read_word(env, object, "rollup", WORDS("avg", "min", "max", "sum", "rate", "delta", "none"));
+  if (rollup < 0) return false;
+  out->rollup = rollup > ROLLUP_DELTA ? ROLLUP_NONE : (enum metric_rollup)rollup;
   out->function = (enum metric_function)function;
   out->shape = (enum metric_shape)shape;
   out->combine = (enum metric_fold)combine;
@@ -70,8 +73,11 @@ static bool read_options(napi_env env, napi_value object, struct metric_options 
   }
   bool quantile = out->function != METRIC_QUANTILE || (out->quantile > 0 && out->quantile < 1);
   bool deltas = out->function == METRIC_RATE || out->function == METRIC_DELTA;
-  if (quantile && out->window_ns > 0 && (out->shape != METRIC_DELTA_WINDOWS || deltas)) return true;
-  util_throw(env, "ERR_OUT_OF_RANGE", "quantile, windowNs or shape is impossible");
+  /* Rollups add up where partials do, and those of deltas are no values. */
+  bool adds = out->shape == METRIC_TOTAL || (out->shape == METRIC_WINDOWS && out->by_series);
+  bool rolls = out->rollup == ROLLUP_NONE || (out->rollup < ROLLUP_RATE ? adds : out->shape == METRIC_DELTA_WINDOWS);
+  if (quantile && rolls && out->window_ns > 0 && (out->shape != METRIC_DELTA_WINDOWS || deltas)) return true;
+  util_throw(env, "ERR_OUT_OF_RANGE", "quantile, windowNs, rollup or shape is impossible");
   return false;
 }
 

@@ -218,6 +218,26 @@ static bool read_fields(napi_env env, napi_value options, struct cursor_options 
   return read && out->fields != NULL;
 }
 
+static bool read_shown(napi_env env, napi_value options, struct cursor_options *out) {
+  napi_value value;
+  const uint8_t *spec;
+  size_t length;
+  bool malformed;
+  bool given;
+  if (napi_has_named_property(env, options, "shown", &given) != napi_ok || !given) return true;
+  if (!util_get(env, options, "shown", &value)) return false;
+  if (util_is_null(env, value)) return true;
+  if (!util_bytes(env, value, "shown", &spec, &length)) return false;
+  out->shown = shown_new(spec, length, &malformed);
+  if (out->shown != NULL) return true;
+  if (malformed) {
+    util_throw(env, "ERR_INVALID_ARG", "shown does not say what is granted");
+  } else {
+    util_throw(env, "ENOMEM", "out of memory");
+  }
+  return false;
+}
+
 /* Everything of CursorOptions but the parts. False after throwing; `out` may then own memory. */
 static bool read_options(napi_env env, napi_value options, struct cursor_options *out) {
   napi_value value;
@@ -226,7 +246,7 @@ static bool read_options(napi_env env, napi_value options, struct cursor_options
   out->take = UINT64_MAX;
   if (!util_is_null(env, value) && !util_u64(env, value, "take", &out->take)) return false;
   if (!util_get(env, options, "encoded", &value) || !util_bool(env, value, "encoded", &out->encoded)) return false;
-  return read_sort(env, options, out) && read_fields(env, options, out);
+  return read_sort(env, options, out) && read_fields(env, options, out) && read_shown(env, options, out);
 }
 
 static void destroy(void *cursor) {
@@ -262,6 +282,7 @@ static napi_value cursor_open_call(napi_env env, napi_callback_info info) {
   if (!read_options(env, argument, &options)) {
     free(options.descending);
     free(options.fields);
+    shown_free(options.shown);
     return NULL;
   }
   struct cursor *cursor = cursor_new(&options);

@@ -62,6 +62,7 @@ struct cursor *cursor_new(const struct cursor_options *options) {
   if (cursor == NULL) {
     free(options->descending);
     free(options->fields);
+    shown_free(options->shown);
     return NULL;
   }
   cursor->owner = pthread_self();
@@ -77,6 +78,7 @@ struct cursor *cursor_new(const struct cursor_options *options) {
   for (size_t i = 0; options->fields != NULL && i < options->field_count; i++) {
     if (options->fields[i].column >= 0) cursor->wanted |= 1u << options->fields[i].column;
   }
+  if (options->shown != NULL) cursor->wanted |= 1u << RECORD_EVENT_TYPE;
   return cursor;
 }
 
@@ -100,6 +102,7 @@ void cursor_free(struct cursor *cursor) {
   msgpack_writer_free(&cursor->writer);
   free(cursor->options.descending);
   free(cursor->options.fields);
+  shown_free(cursor->options.shown);
   free(cursor->parts);
   free(cursor->heap);
   free(cursor->keys);
@@ -260,8 +263,13 @@ static void write_record(struct cursor *cursor, sqlite3_stmt *statement) {
   if (sqlite3_column_type(statement, first + RECORD_COLUMNS) == SQLITE_BLOB) {
     payload = column_bytes(statement, first + RECORD_COLUMNS, &length);
   }
+  size_t record = cursor->writer.length;
   record_write(&cursor->builder, &cursor->writer, columns, payload, length, cursor->options.fields,
                cursor->options.field_count);
+  if (cursor->options.shown != NULL) {
+    const struct record_value *type = &columns[RECORD_EVENT_TYPE];
+    shown_cut(cursor->options.shown, type->bytes, type->length, &cursor->writer, record);
+  }
 }
 
 /* Uses up the first row in order: writes or skips it, then moves its part on. */

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "record.h"
+#include "shown.h"
 #include "sqlite3.h"
 
 /* Columns of a part's SELECT behind its sort keys: the header columns, then the payload. */
@@ -33,6 +34,8 @@ struct cursor_options {
   /* One malloc'ed block, becomes the cursor's; NULL = all (record_write). */
   struct record_field *fields;
   size_t field_count;
+  /* What the types of events show; becomes the cursor's. NULL = everything, or `encoded`. */
+  struct shown *shown;
 };
 
 /* One fetched piece; `frame` stays the cursor's and is valid until its next call. */

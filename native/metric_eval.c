@@ -45,6 +45,7 @@ struct metric_eval {
   struct metric_memory memory;
   struct metric_rows rows;
   struct metric_reader reader;
+  struct metric_rollups rollups;
   struct metric_shaper shaper;
   struct metric_latest latest;
   /* Of the latest values of a name, until the last of its series is reached. */
@@ -63,13 +64,15 @@ struct metric_eval *metric_eval_new(const struct metric_options *options) {
   eval->samples = calloc((size_t)options->databases + 1, sizeof *eval->samples);
   eval->same = calloc((size_t)options->databases + 1, sizeof *eval->same);
   eval->anchors = calloc((size_t)options->databases + 1, sizeof *eval->anchors);
-  if (eval->series == NULL || eval->samples == NULL || eval->same == NULL || eval->anchors == NULL) {
+  bool rollups = metric_rollups_init(&eval->rollups, &eval->options);
+  if (eval->series == NULL || eval->samples == NULL || eval->same == NULL || eval->anchors == NULL || !rollups) {
     metric_eval_free(eval);
     return NULL;
   }
   eval->rows = (struct metric_rows){.catalog = &eval->catalog, .by_series = options->by_series};
   eval->reader = (struct metric_reader){
       .catalog = &eval->catalog,
+      .rollups = &eval->rollups,
       .samples_after = eval->samples,
       .samples_at = eval->same,
       .quantile = options->function == METRIC_QUANTILE ? options->quantile : 0,
@@ -91,6 +94,7 @@ static void finalize_all(struct metric_eval *eval) {
     sqlite3_finalize(eval->anchors[i]);
   }
   eval->count = 0;
+  metric_rollups_end(&eval->rollups);
   sqlite3_finalize(eval->rows.unit);
   sqlite3_finalize(eval->rows.row);
   eval->rows.unit = eval->rows.row = NULL;
@@ -106,6 +110,7 @@ void metric_eval_free(struct metric_eval *eval) {
   finalize_all(eval);
   metric_rows_free(&eval->rows);
   metric_reader_free(&eval->reader);
+  metric_rollups_free(&eval->rollups);
   metric_shaper_free(&eval->shaper);
   metric_latest_free(&eval->latest);
   metric_catalog_free(&eval->catalog);
@@ -150,7 +155,8 @@ int metric_eval_database(struct metric_eval *eval, sqlite3_stmt *series, sqlite3
   sqlite3 *db = sqlite3_db_handle(series);
   int rc = sqlite3_prepare_v2(db, "SELECT 1 FROM series", -1, &eval->anchors[index], NULL);
   if (rc == SQLITE_OK) rc = sqlite3_step(eval->anchors[index]);
-  return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : fail(eval, rc, sqlite3_errmsg(db));
+  if (rc == SQLITE_ROW || rc == SQLITE_DONE) rc = metric_rollups_database(&eval->rollups, index, db);
+  return rc == SQLITE_OK ? SQLITE_OK : fail(eval, rc, sqlite3_errmsg(db));
 }
 
 void metric_eval_target(struct metric_eval *eval, sqlite3_stmt *unit, sqlite3_stmt *row) {
@@ -223,6 +229,9 @@ static enum progress take_memory(struct metric_eval *eval) {
   enum metric_result result = METRIC_OK;
   if (eval->rows.known == NULL) result = metric_rows_prepare(&eval->rows, &eval->memory);
   if (eval->options.shape != METRIC_LATEST) {
+    if (result == METRIC_OK) {
+      result = metric_rollups_prepare(&eval->rollups, &eval->memory, eval->catalog.source_count);
+    }
     if (result == METRIC_OK && eval->reader.samples == NULL) {
       result = metric_reader_prepare(&eval->reader, &eval->memory);
     }
@@ -298,9 +307,11 @@ static enum progress merge(struct metric_eval *eval, uint64_t samples) {
     bool block = blocks && eval->catalog.members[member].sources == 1;
     uint32_t count = block ? metric_reader_left(reader, source) : 1;
     const struct series_sample *sample = metric_reader_sample(reader, source);
+    const struct series_piece *piece = metric_reader_piece(reader, source);
     uint32_t added = 0;
     for (; added < count && metric_rows_fits(&eval->rows, unit, 0); added++) {
-      int rc = metric_shaper_add(&eval->shaper, member, sample + added);
+      int rc = piece == NULL ? metric_shaper_add(&eval->shaper, member, sample + added)
+                             : metric_shaper_add_piece(&eval->shaper, member, sample + added, piece + added);
       if (rc != SQLITE_OK) return sqlite_failed(eval, rc, eval->rows.row);
     }
     done += added;
@@ -377,7 +388,7 @@ int metric_eval_step(struct metric_eval *eval, uint64_t samples, size_t room, si
   if (rc != SQLITE_OK) return rc;
   run_phases(eval, samples, step);
   if (eval->error == SQLITE_OK) control(eval, "COMMIT");
-  step->samples = eval->reader.rows + eval->latest.rows;
+  step->samples = eval->reader.rows + eval->rollups.looked + eval->latest.rows;
   step->waiting_room = eval->rows.waiting;
   step->waiting_memory = eval->memory.wanted;
   return eval->error;

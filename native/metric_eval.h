@@ -16,6 +16,17 @@
 /* What a sample gives: its value, what it rose by, per second or not, or a percentile (QL-93, QL-95). */
 enum metric_function { METRIC_SAMPLE, METRIC_RATE, METRIC_DELTA, METRIC_QUANTILE };
 
+/* Ids of ROL-2; which stored rollups hold what the query asks for. */
+enum metric_rollup {
+  ROLLUP_NONE = -1,
+  ROLLUP_AVG,
+  ROLLUP_MIN,
+  ROLLUP_MAX,
+  ROLLUP_SUM,
+  ROLLUP_RATE,
+  ROLLUP_DELTA,
+};
+
 enum metric_shape {
   /* Of the newest samples: one value per series, or these combined (QL-91, QL-94). */
   METRIC_LATEST,
@@ -39,6 +50,8 @@ struct metric_options {
   /* How series are combined, or the values of METRIC_TOTAL. */
   enum metric_fold combine;
   enum metric_fold window;
+  /* Not ROLLUP_NONE: rows of `rollups` may stand for their samples; only for shapes that add partials up. */
+  enum metric_rollup rollup;
   /* Length of windows in ns, at least 1. */
   int64_t window_ns;
   /* Types of series this may be applied to: bits 1 << type (QL-92, QL-102). */

@@ -87,6 +87,13 @@ static inline void metric_deltas_add(struct metric_deltas *to, double delta, uin
   to->elapsed += elapsed;
 }
 
+static inline void metric_deltas_merge(struct metric_deltas *to, const struct metric_deltas *from) {
+  metric_sum_add(&to->sum, from->sum.sum);
+  to->sum.rest += from->sum.rest;
+  to->count += from->count;
+  to->elapsed += from->elapsed;
+}
+
 /* ROL-28: the time-weighted mean of the rates, or the mean of the deltas. False: no result. */
 static inline bool metric_deltas_value(const struct metric_deltas *deltas, bool rate, double *value) {
   if (rate ? deltas->elapsed == 0 : deltas->count == 0) return false;

@@ -17,16 +17,19 @@ enum metric_result metric_reader_prepare(struct metric_reader *reader, struct me
   uint32_t count = reader->catalog->source_count;
   uint32_t ahead = AHEAD_ALL / (count == 0 ? 1 : count);
   reader->ahead = (uint16_t)(ahead > AHEAD_MAX ? AHEAD_MAX : ahead < AHEAD_MIN ? AHEAD_MIN : ahead);
+  bool rollups = reader->rollups->any;
+  size_t pieces = rollups ? (size_t)count * reader->rollups->ahead : 0;
   size_t each = reader->ahead * sizeof *reader->samples + sizeof *reader->places + sizeof *reader->heap;
   size_t before = memory->used;
-  if (!metric_memory_take(memory, count * each)) return METRIC_WANTS_MEMORY;
+  if (!metric_memory_take(memory, count * each + pieces * sizeof *reader->pieces)) return METRIC_WANTS_MEMORY;
   reader->samples = malloc(((size_t)count * reader->ahead + 1) * sizeof *reader->samples);
+  reader->pieces = malloc((pieces + 1) * sizeof *reader->pieces);
   reader->places = calloc((size_t)count + 1, sizeof *reader->places);
   reader->heap = calloc((size_t)count + 1, sizeof *reader->heap);
-  if (reader->samples != NULL && reader->places != NULL && reader->heap != NULL) {
+  if (reader->samples != NULL && reader->pieces != NULL && reader->places != NULL && reader->heap != NULL) {
     int64_t before = (int64_t)((uint64_t)reader->from - 1);
     for (uint32_t i = 0; i < count; i++) {
-      reader->places[i] = (struct metric_place){.timestamp = before, .rowid = INT64_MAX};
+      reader->places[i] = (struct metric_place){.timestamp = before, .rowid = INT64_MAX, .raw_until = INT64_MIN};
     }
     return METRIC_OK;
   }
@@ -36,6 +39,7 @@ enum metric_result metric_reader_prepare(struct metric_reader *reader, struct me
 
 void metric_reader_free(struct metric_reader *reader) {
   free(reader->samples);
+  free(reader->pieces);
   free(reader->places);
   free(reader->heap);
 }
@@ -71,6 +75,7 @@ static int read_on(struct metric_reader *reader, uint32_t index, sqlite3_stmt *s
     double value;
     if (!metric_reader_value(statement, reader->quantile, &value)) continue;
     samples[place->count++] = (struct series_sample){place->timestamp, place->rowid, value};
+    place->any = true;
   }
   if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
     sqlite3_reset(statement);
@@ -81,20 +86,114 @@ static int read_on(struct metric_reader *reader, uint32_t index, sqlite3_stmt *s
 }
 
 /*
- * Reads on behind the last row. With nothing left it stays empty. The samples at its timestamp are asked for
- * by rowid, however many there are: as a range of both, SQLite would walk over all of them each time.
+ * Reads on behind the last row, up to `until`. SQLITE_ROW: there may be more. The samples at the last row's
+ * timestamp are asked for by rowid, however many there are: as a range of both, SQLite would walk over all of
+ * them each time.
  */
-static int fill(struct metric_reader *reader, uint32_t index) {
+static int read_samples(struct metric_reader *reader, uint32_t index, int64_t until) {
   uint32_t database = reader->catalog->sources[index].database;
   struct metric_place *place = &reader->places[index];
-  place->at = place->count = 0;
   int rc = SQLITE_DONE;
   if (place->rowid != INT64_MAX) {
     rc = read_on(reader, index, reader->samples_at[database], place->timestamp, place->rowid);
   }
-  if (rc == SQLITE_DONE) rc = read_on(reader, index, reader->samples_after[database], place->timestamp, reader->to);
-  place->ended = rc == SQLITE_DONE;
-  return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
+  if (rc == SQLITE_DONE) rc = read_on(reader, index, reader->samples_after[database], place->timestamp, until);
+  return rc;
+}
+
+/* The window of a rollup is read over, or read in full: the next sample comes behind it. */
+static void pass(struct metric_place *place, int64_t end) {
+  place->timestamp = end;
+  place->rowid = INT64_MAX;
+}
+
+static bool asks_for_deltas(const struct metric_reader *reader) {
+  enum metric_rollup rollup = reader->rollups->options->rollup;
+  return rollup == ROLLUP_RATE || rollup == ROLLUP_DELTA;
+}
+
+/* Looks up the newest sample of a rollup's window. SQLITE_DONE: it has none, so the row is not to be trusted. */
+static int find_last(struct metric_reader *reader, uint32_t index, int64_t start, int64_t end,
+                     struct series_piece *piece) {
+  const struct metric_source *source = &reader->catalog->sources[index];
+  int rc = metric_rollups_last(reader->rollups, source, end, &piece->last, &piece->last_value);
+  if (rc == SQLITE_ROW) return piece->last >= start ? SQLITE_ROW : SQLITE_DONE;
+  if (rc != SQLITE_DONE) reader->failed = reader->rollups->failed;
+  return rc;
+}
+
+/*
+ * Reads ahead rollups that lie side by side, from `next` on, which begins right behind the last row. SQLITE_OK,
+ * also if none of them can be used, or an error.
+ */
+static int read_pieces(struct metric_reader *reader, uint32_t index, struct rollup_piece next) {
+  struct metric_place *place = &reader->places[index];
+  const struct metric_source *source = &reader->catalog->sources[index];
+  uint16_t room = reader->rollups->ahead < reader->ahead ? reader->rollups->ahead : reader->ahead;
+  struct series_sample *samples = &reader->samples[(size_t)index * reader->ahead];
+  struct series_piece *pieces = &reader->pieces[(size_t)index * reader->rollups->ahead];
+  bool total = reader->rollups->options->shape == METRIC_TOTAL;
+  for (int rc = SQLITE_ROW; rc == SQLITE_ROW && next.row.start == place->timestamp + 1 && place->count < room;) {
+    struct series_piece *piece = &pieces[place->count];
+    *piece = (struct series_piece){.count = next.row.count, .last = next.row.start};
+    rc = asks_for_deltas(reader) ? find_last(reader, index, next.row.start, next.end, piece) : SQLITE_ROW;
+    if (rc == SQLITE_DONE) place->raw_until = next.row.start;
+    if (rc == SQLITE_ROW) {
+      samples[place->count++] = (struct series_sample){next.row.start, INT64_MIN, next.row.value};
+      pass(place, next.end);
+      rc = next.end == INT64_MAX ? SQLITE_DONE
+                                 : metric_rollups_peek(reader->rollups, index, source, next.end, &next);
+    }
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) {
+      reader->failed = reader->rollups->failed;
+      return rc;
+    }
+  }
+  if (total && place->count > 0) {
+    /* QL-109 shows the time of the newest sample: the last window of a run may hold it. */
+    int64_t start = samples[place->count - 1].timestamp;
+    int rc = find_last(reader, index, start, place->timestamp, &pieces[place->count - 1]);
+    if (rc == SQLITE_DONE) {
+      place->raw_until = start;
+      place->count--;
+      pass(place, start - 1);
+    } else if (rc != SQLITE_ROW) {
+      return rc;
+    }
+  }
+  place->pieces = place->count > 0;
+  return SQLITE_OK;
+}
+
+/* Reads on behind the last row; with nothing left it stays empty. */
+static int fill(struct metric_reader *reader, uint32_t index) {
+  const struct metric_source *source = &reader->catalog->sources[index];
+  struct metric_place *place = &reader->places[index];
+  place->at = place->count = 0;
+  place->pieces = false;
+  for (;;) {
+    struct rollup_piece next;
+    int found = metric_rollups_peek(reader->rollups, index, source, place->timestamp, &next);
+    if (found != SQLITE_ROW && found != SQLITE_DONE) {
+      reader->failed = reader->rollups->failed;
+      return found;
+    }
+    int64_t until = found == SQLITE_ROW ? next.row.start - 1 : reader->to;
+    /* The sample before those of the window has to be in the range (ROL-31). */
+    bool unusable = found == SQLITE_ROW && (next.row.start <= place->raw_until || (asks_for_deltas(reader) && !place->any));
+    if (unusable) until = next.end;
+    if (place->rowid != INT64_MAX || place->timestamp < until || found == SQLITE_DONE) {
+      int rc = read_samples(reader, index, until);
+      if (rc != SQLITE_DONE) return rc == SQLITE_ROW ? SQLITE_OK : rc;
+      place->ended = found == SQLITE_DONE;
+      if (place->ended) return SQLITE_OK;
+      pass(place, until);
+      if (place->count > 0) return SQLITE_OK;
+    }
+    if (unusable) continue;
+    int rc = read_pieces(reader, index, next);
+    if (rc != SQLITE_OK || place->count > 0) return rc;
+  }
 }
 
 static bool before(const struct metric_reader *reader, uint32_t a, uint32_t b) {
@@ -135,6 +234,15 @@ static void sift_up(struct metric_reader *reader, size_t at) {
 int metric_reader_open(struct metric_reader *reader) {
   if (reader->opened == reader->catalog->source_count) return SQLITE_DONE;
   uint32_t source = reader->opened;
+  /* Deltas of a series that is in several files are those between its samples in all of them. */
+  bool whole = reader->catalog->members[reader->catalog->sources[source].member].sources == 1;
+  if (reader->rollups->tracks != NULL && (whole || !asks_for_deltas(reader))) {
+    int rc = metric_rollups_open(reader->rollups, source, &reader->catalog->sources[source]);
+    if (rc != SQLITE_OK) {
+      reader->failed = reader->rollups->failed;
+      return rc;
+    }
+  }
   int rc = fill(reader, source);
   if (rc != SQLITE_OK) return rc;
   reader->opened++;

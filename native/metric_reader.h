@@ -7,6 +7,7 @@
 #define EVENTD_METRIC_READER_H
 
 #include "metric_catalog.h"
+#include "metric_rollup.h"
 #include "sqlite3.h"
 
 struct series_sample {
@@ -15,18 +16,35 @@ struct series_sample {
   double value;
 };
 
+/* What a stored rollup has beside its window's start and value. */
+struct series_piece {
+  uint64_t count;
+  /* Newest sample of its window, where that is asked for; else the start of the window. */
+  int64_t last;
+  double last_value;
+};
+
 /* Where the reading of a source stands. */
 struct metric_place {
   /* The last row that was read; before the first, one that cannot be. */
   int64_t timestamp;
   int64_t rowid;
+  /* Rollups that begin up to here are not used. */
+  int64_t raw_until;
   uint16_t at;
   uint16_t count;
   bool ended;
+  /* What is read ahead are rollups, not samples. */
+  bool pieces;
+  /* There was a sample. */
+  bool any;
 };
 
 struct metric_reader {
   const struct metric_catalog *catalog;
+  /* Empty unless the query may use them. */
+  struct metric_rollups *rollups;
+  struct series_piece *pieces;
   /* Per database, see metric_eval_database. */
   sqlite3_stmt **samples_after;
   sqlite3_stmt **samples_at;
@@ -60,6 +78,12 @@ static inline uint32_t metric_reader_source(const struct metric_reader *reader) 
 /* The next sample of that source. */
 static inline const struct series_sample *metric_reader_sample(const struct metric_reader *reader, uint32_t source) {
   return &reader->samples[(size_t)source * reader->ahead + reader->places[source].at];
+}
+
+/* The rollup that the next sample stands for; NULL: it is a sample. */
+static inline const struct series_piece *metric_reader_piece(const struct metric_reader *reader, uint32_t source) {
+  const struct metric_place *place = &reader->places[source];
+  return place->pieces ? &reader->pieces[(size_t)source * reader->rollups->ahead + place->at] : NULL;
 }
 
 /* Samples of that source that are there already, the next one included. */

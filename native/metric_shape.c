@@ -137,7 +137,8 @@ static int end_group_deltas(struct metric_shaper *shaper, uint32_t index) {
   return metric_rows_add(shaper->rows, index, group->window, value, NULL, 0);
 }
 
-static int add_delta(struct metric_shaper *shaper, uint32_t member, int64_t timestamp, double delta, uint64_t elapsed) {
+static int add_deltas(struct metric_shaper *shaper, uint32_t member, int64_t timestamp,
+                      const struct metric_deltas *deltas) {
   struct shape_member *state = &shaper->members[member];
   int64_t start = window_start(timestamp, shaper->options->window_ns);
   int rc = SQLITE_OK;
@@ -153,7 +154,7 @@ static int add_delta(struct metric_shaper *shaper, uint32_t member, int64_t time
       shaper->touched[shaper->catalog->groups[index].first_member + group->touched++] = member;
     }
   }
-  metric_deltas_add(&state->deltas, delta, elapsed);
+  metric_deltas_merge(&state->deltas, deltas);
   return rc;
 }
 
@@ -170,10 +171,50 @@ int metric_shaper_add(struct metric_shaper *shaper, uint32_t member, const struc
   if (!last.has_last) return SQLITE_OK;
   double delta = metric_delta(last.value, sample->value);
   uint64_t elapsed = (uint64_t)sample->timestamp - (uint64_t)last.last;
-  if (options->shape == METRIC_DELTA_WINDOWS) return add_delta(shaper, member, sample->timestamp, delta, elapsed);
+  if (options->shape == METRIC_DELTA_WINDOWS) {
+    struct metric_deltas one = {.sum.sum = delta, .count = 1, .elapsed = elapsed};
+    return add_deltas(shaper, member, sample->timestamp, &one);
+  }
   if (options->function == METRIC_DELTA) return add_value(shaper, member, sample->timestamp, delta);
   if (elapsed == 0) return SQLITE_OK;
   return add_value(shaper, member, sample->timestamp, delta / metric_seconds(elapsed));
+}
+
+/* ROL-25: what the samples of the window would have given, as far as the query asks for it. */
+static struct metric_partial partial_of(const struct series_sample *window, const struct series_piece *piece,
+                                        enum metric_rollup rollup) {
+  return (struct metric_partial){
+      .sum.sum = rollup == ROLLUP_AVG ? window->value * (double)piece->count : window->value,
+      .count = piece->count,
+      .min = window->value,
+      .max = window->value,
+      .newest = piece->last,
+  };
+}
+
+int metric_shaper_add_piece(struct metric_shaper *shaper, uint32_t member, const struct series_sample *window,
+                            const struct series_piece *piece) {
+  const struct metric_options *options = shaper->options;
+  struct shape_member *state = &shaper->members[member];
+  if (options->shape == METRIC_DELTA_WINDOWS) {
+    struct metric_deltas deltas = {
+        .sum.sum = window->value,
+        .count = piece->count,
+        .elapsed = (uint64_t)piece->last - (uint64_t)state->last,
+    };
+    state->last = piece->last;
+    state->value = piece->last_value;
+    return add_deltas(shaper, member, window->timestamp, &deltas);
+  }
+  struct metric_partial partial = partial_of(window, piece, options->rollup);
+  int rc = SQLITE_OK;
+  if (options->shape == METRIC_WINDOWS) {
+    int64_t start = window_start(window->timestamp, options->window_ns);
+    if (start != state->window) rc = end_window(shaper, &state->partial, state->window, member);
+    state->window = start;
+  }
+  metric_partial_merge(&state->partial, &partial);
+  return rc;
 }
 
 /* All values of the range in one. */

@@ -56,6 +56,10 @@ enum metric_result metric_shaper_prepare(struct metric_shaper *shaper, struct me
 /* The next sample in the order of time. Adds at most one row, to the sample's unit. SQLITE_OK or an error. */
 int metric_shaper_add(struct metric_shaper *shaper, uint32_t member, const struct series_sample *sample);
 
+/* The same for a stored rollup: its window's start and value, and the rest. */
+int metric_shaper_add_piece(struct metric_shaper *shaper, uint32_t member, const struct series_sample *window,
+                            const struct series_piece *piece);
+
 /* There are no more samples: what is left of a unit, at most two rows. SQLITE_OK or an error. */
 int metric_shaper_flush(struct metric_shaper *shaper, uint32_t unit);
 

@@ -77,11 +77,10 @@ const char *row_copy_message(const struct row_copy *copy) {
   return copy->message;
 }
 
-/* Ends the copy: its statements go, so that no read transaction outlives the failure. */
-static int fail(struct row_copy *copy, int rc, sqlite3_stmt *statement) {
+/* From now on this is the copy's answer. */
+static int note(struct row_copy *copy, int rc, sqlite3_stmt *statement) {
   snprintf(copy->message, sizeof copy->message, "%s", sqlite3_errmsg(sqlite3_db_handle(statement)));
   copy->error = rc;
-  row_copy_end(copy);
   return rc;
 }
 
@@ -122,35 +121,54 @@ static int next_row(struct row_copy *copy) {
   return rc;
 }
 
-/* The size of what comes next into the table, once it is known; rows may go into groups first. */
-static int next_insert(struct row_copy *copy, uint64_t *rows, uint64_t max_rows, uint64_t *size) {
+/*
+ * Reads until there is something to insert, SQLITE_ROW; else SQLITE_OK when the rows are used up, SQLITE_DONE
+ * or an error. Rows may go into groups, which come out when their table is full and at the end.
+ */
+static int read_on(struct row_copy *copy, uint64_t *rows, uint64_t max_rows) {
   for (;;) {
-    if (copy->emptying) {
-      if (row_groups_next(copy->groups, VALUE_OVERHEAD, size)) return SQLITE_ROW;
-      copy->emptying = false;
-      if (copy->exhausted) return SQLITE_DONE;
-    }
+    if (copy->emptying) return SQLITE_ROW;
     if (*rows >= max_rows) return SQLITE_OK;
     int rc = next_row(copy);
-    if (rc == SQLITE_DONE && copy->groups != NULL) {
+    if (rc == SQLITE_DONE) {
+      if (copy->groups == NULL) return rc;
       copy->emptying = true;
       continue;
     }
-    if (rc != SQLITE_ROW) return rc == SQLITE_DONE ? rc : fail(copy, rc, copy->select);
+    if (rc != SQLITE_ROW) return note(copy, rc, copy->select);
     if (copy->groups == NULL) {
-      *size = row_size(copy->select, copy->columns);
-      return SQLITE_ROW;
+      copy->waits = true;
+      return rc;
     }
     enum group_found found = row_groups_add(copy->groups, copy->select);
-    if (found == GROUP_NO_MEMORY) return fail(copy, SQLITE_NOMEM, copy->select);
+    if (found == GROUP_NO_MEMORY) return note(copy, SQLITE_NOMEM, copy->select);
     copy->waits = copy->emptying = found == GROUP_FULL;
     if (found == GROUP_FOUND) ++*rows;
   }
 }
 
-int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, struct row_copy_slice *slice) {
-  *slice = (struct row_copy_slice){0};
-  if (copy->error != SQLITE_OK) return copy->error;
+bool row_copy_read(struct row_copy *copy, uint64_t max_rows) {
+  if (copy->error != SQLITE_OK) return true;
+  uint64_t rows = 0;
+  return read_on(copy, &rows, max_rows) != SQLITE_OK;
+}
+
+/* The size of what comes next into the table, once it is known. */
+static int next_insert(struct row_copy *copy, uint64_t *rows, uint64_t max_rows, uint64_t *size) {
+  for (;;) {
+    int rc = read_on(copy, rows, max_rows);
+    if (rc != SQLITE_ROW) return rc;
+    if (copy->groups == NULL) {
+      *size = row_size(copy->select, copy->columns);
+      return SQLITE_ROW;
+    }
+    if (row_groups_next(copy->groups, VALUE_OVERHEAD, size)) return SQLITE_ROW;
+    copy->emptying = false;
+    if (copy->exhausted) return SQLITE_DONE;
+  }
+}
+
+static int copy_slice(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, struct row_copy_slice *slice) {
   uint64_t bytes = 0;
   while (slice->rows < max_rows) {
     uint64_t size;
@@ -166,8 +184,16 @@ int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, 
     bytes += size;
     rc = copy->groups == NULL ? bind_row(copy) : row_groups_bind(copy->groups, copy->insert);
     if (rc == SQLITE_OK) rc = insert(copy);
-    if (rc != SQLITE_OK) return fail(copy, rc, copy->insert);
+    if (rc != SQLITE_OK) return note(copy, rc, copy->insert);
     slice->rows++;
   }
   return SQLITE_OK;
+}
+
+int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, struct row_copy_slice *slice) {
+  *slice = (struct row_copy_slice){0};
+  int rc = copy->error != SQLITE_OK ? copy->error : copy_slice(copy, max_rows, max_bytes, slice);
+  /* Its statements go, so that no read transaction outlives the failure. */
+  if (copy->error != SQLITE_OK) row_copy_end(copy);
+  return rc;
 }

@@ -23,8 +23,8 @@ struct row_copy_slice {
 };
 
 /*
- * Takes over both statements and the groups, also when it fails; `groups` NULL copies row by row. NULL when memory is short; `*error` tells what does
- * not fit otherwise (a static text).
+ * Takes over both statements and the groups, also when it fails; `groups` NULL copies row by row. NULL when
+ * memory is short; `*error` tells what does not fit otherwise (a static text).
  */
 struct row_copy *row_copy_new(sqlite3_stmt *select, sqlite3_stmt *insert, struct row_groups *groups,
                               const char **error);
@@ -33,6 +33,13 @@ void row_copy_end(struct row_copy *copy);
 /* Ends it, if that is still due, and frees it. */
 void row_copy_free(struct row_copy *copy);
 bool row_copy_is_own(const struct row_copy *copy);
+
+/*
+ * Reads on without inserting, on any thread while nobody else uses the copy or the connection it reads
+ * from: at most `max_rows` rows into groups, or up to one that is copied as it is. True when it is up to
+ * row_copy_step now, be it to insert, to end or to fail.
+ */
+bool row_copy_read(struct row_copy *copy, uint64_t max_rows);
 
 /*
  * Copies until `max_rows` are read or inserted, or the next to insert would take all of the slice past

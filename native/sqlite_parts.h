@@ -23,6 +23,8 @@ int sqlite_record_register(sqlite3 *db);
 int sqlite_ranges_register(sqlite3 *db);
 /* value_key, msgpack_key and the other functions of aggregation. */
 int sqlite_group_register(sqlite3 *db);
+/* shown, payload_paths. */
+int sqlite_shown_register(sqlite3 *db);
 /* eventd_slot, and with it the connection's slot. */
 int sqlite_slot_register(sqlite3 *db);
 /* eventd_keep_wal. */

@@ -9,6 +9,7 @@ SQLITE_EXTENSION_INIT3
 #include "predicate.h"
 #include "result_frame.h"
 #include "row_value.h"
+#include "shown.h"
 
 /* One result message holds about this much (WIRE-7). */
 #define FRAME_RECORDS 1000
@@ -39,6 +40,8 @@ struct tail_program {
   struct record_field *fields;
   size_t field_count;
   struct msgpack_name *names;
+  /* NULL: every field of every record. */
+  struct shown *shown;
   struct msgpack_writer writer;
   /* The message being built: where it begins and what it holds. */
   size_t frame;
@@ -99,6 +102,7 @@ static void free_program(struct tail *tail, struct tail_program *program) {
   msgpack_writer_free(&program->writer);
   free(program->fields);
   free(program->names);
+  shown_free(program->shown);
   free(program->spec);
   free(program);
 }
@@ -177,13 +181,26 @@ static enum tail_problem read_fields(const struct tail *tail, struct tail_progra
   return TAIL_OK;
 }
 
+static enum tail_problem read_shown(struct tail_program *program, struct msgpack_slice *from) {
+  struct msgpack_item item;
+  bool malformed;
+  from->start = msgpack_read(from->start, from->end, &item);
+  if (from->start == NULL) return TAIL_MALFORMED;
+  if (item.kind == MSGPACK_NIL) return TAIL_OK;
+  if (item.kind != MSGPACK_BIN) return TAIL_MALFORMED;
+  program->shown = shown_new(item.data, item.length, &malformed);
+  if (program->shown != NULL) return TAIL_OK;
+  return malformed ? TAIL_MALFORMED : TAIL_NO_MEMORY;
+}
+
 static enum tail_problem read_spec(struct tail *tail, struct tail_program *program, size_t length) {
   struct msgpack_slice spec = {program->spec, program->spec + length};
   struct msgpack_item item;
   bool utf8 = true;
   if (msgpack_scan(spec.start, spec.end, &utf8) != spec.end || !utf8) return TAIL_MALFORMED;
   spec.start = msgpack_read(spec.start, spec.end, &item);
-  if (item.kind != MSGPACK_ARRAY || item.length != 2) return TAIL_MALFORMED;
+  if (item.kind != MSGPACK_ARRAY || item.length < 2 || item.length > 3) return TAIL_MALFORMED;
+  bool has_shown = item.length == 3;
   const uint8_t *fields = msgpack_skip(spec.start, spec.end);
   if (*spec.start != 0xc0) {
     enum predicate_problem problem;
@@ -192,7 +209,8 @@ static enum tail_problem read_spec(struct tail *tail, struct tail_program *progr
     if (program->condition == NULL) return TAIL_MALFORMED;
   }
   spec.start = fields;
-  return read_fields(tail, program, &spec);
+  enum tail_problem read = read_fields(tail, program, &spec);
+  return read == TAIL_OK && has_shown ? read_shown(program, &spec) : read;
 }
 
 struct tail_program *tail_add(struct tail *tail, const uint8_t *spec, size_t length, enum tail_problem *problem) {
@@ -270,6 +288,16 @@ static void write_row(struct tail *tail, struct msgpack_writer *writer, const st
   }
 }
 
+/* Leaves out of the record at `start` what the program's reader may not see. */
+static void cut(struct tail *tail, struct tail_program *program, size_t start) {
+  if (program->shown == NULL) return;
+  const struct record_value *identifier =
+      column(tail, tail->store == TAIL_EVENTS ? (int)RECORD_EVENT_TYPE : (int)LOG_ORIGIN);
+  bool is_text = identifier->kind == RECORD_TEXT || identifier->kind == RECORD_BLOB;
+  shown_cut(program->shown, is_text ? identifier->bytes : NULL, is_text ? identifier->length : 0, &program->writer,
+            start);
+}
+
 static bool end_frame(struct tail_program *program) {
   bool fits = result_frame_end(&program->writer, program->frame, program->frame_records);
   program->frame_records = 0;
@@ -280,6 +308,7 @@ static bool end_frame(struct tail_program *program) {
 static bool append(struct tail *tail, struct tail_program *program) {
   struct msgpack_writer *writer = &program->writer;
   if (program->frame_records == 0) program->frame = result_frame_begin(writer);
+  size_t record = writer->length;
   if (program->fields != NULL) {
     write_row(tail, writer, program->fields, program->field_count);
   } else {
@@ -287,6 +316,7 @@ static bool append(struct tail *tail, struct tail_program *program) {
     msgpack_write_raw(writer, tail->whole.bytes, tail->whole.length);
     writer->failed |= tail->whole.failed;
   }
+  cut(tail, program, record);
   program->records++;
   program->frame_records++;
   bool full = program->frame_records == FRAME_RECORDS || writer->length - program->frame >= FRAME_BYTES;

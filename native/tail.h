@@ -27,9 +27,10 @@ struct tail *tail_new(enum tail_store store);
 void tail_free(struct tail *tail);
 
 /*
- * Adds what a stream looks for: msgpack `[condition | nil, fields | nil]`, with the condition of
- * predicate.h and `fields` a list of `[name, column, path name...]`; nil is every field. The columns are
- * EVENT_COLUMNS, or the five of a log record in the order in which it shows them. NULL with `*problem` set.
+ * Adds what a stream looks for: msgpack `[condition | nil, fields | nil, shown | nil]`, with the condition
+ * of predicate.h and `fields` a list of `[name, column, path name...]`; nil is every field. The columns are
+ * EVENT_COLUMNS, or the five of a log record in the order in which it shows them. `shown` are bytes for
+ * shown_new; nil, or left out, is everything. NULL with `*problem` set.
  */
 struct tail_program *tail_add(struct tail *tail, const uint8_t *spec, size_t length, enum tail_problem *problem);
 void tail_remove(struct tail *tail, struct tail_program *program);

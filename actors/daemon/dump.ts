@@ -1,5 +1,6 @@
 /** The diagnostic dump (LIFE-230): one readable block, one line per part, like columns beneath each other. */
 import type { ReaderDump } from '../messages.js';
+import type { IndexSurvey } from './indexThread.js';
 import type { RecordSurvey } from './recordPipeline.js';
 import type { RetentionSurvey } from './retentionThread.js';
 import type { DaemonSurvey, PathSurvey, WriterSurvey } from './survey.js';
@@ -24,6 +25,7 @@ export function dumpText(survey: DaemonSurvey): string {
     ...(path === null ? ['  no event path'] : pathLines(path)),
     ...aligned(survey.records.map(recordCells)),
     ...(survey.retention === null ? [] : retentionLines(survey.retention)),
+    ...(survey.indexes === null ? [] : indexLines(survey.indexes, path)),
     `  queries: ${queries === null ? 'no socket' : wordsOf(queries)}`,
     `  memory: ${mebibytes(survey.residentBytes)} MiB resident, ${mebibytes(survey.heapBytes)} MiB of it the main thread's heap`,
   ];
@@ -62,6 +64,23 @@ function retentionLines({ stores, sweeps, dump }: RetentionSurvey): string[] {
   ];
 }
 
+function indexLines({ desired, dump }: IndexSurvey, path: PathSurvey | null): string[] {
+  const wanted = desired === null ? 'unknown' : listed(desired.map(({ field }) => field));
+  const counted = dump === null ? 'no answer' : `${dump.queries} queries by ${dump.fields} fields`;
+  const failure = dump?.lastFailure ?? null;
+  return [
+    `  index policy: ${dump?.state ?? 'no answer'}, ${counted}, desired: ${wanted}`,
+    ...(failure === null ? [] : [`    index policy failed: ${failure.code}: ${failure.message}`]),
+    ...(path?.writers ?? [])
+      .filter(({ indexes }) => indexes.length > 0)
+      .map(({ shard, indexes }) => `    writer ${shard} has ${listed(indexes)}`),
+  ];
+}
+
+function listed(names: readonly string[]): string {
+  return names.length === 0 ? 'none' : names.join(', ');
+}
+
 function readerCells({ cpu, state, drain, fill }: ReaderDump): Cell[] {
   const head = [name('reader', cpu), text(state)];
   if (drain === null) return [...head, text('not draining')];
@@ -76,10 +95,10 @@ function readerCells({ cpu, state, drain, fill }: ReaderDump): Cell[] {
   ];
 }
 
-function writerCells({ shard, health, channel, owed, dump }: WriterSurvey): Cell[] {
+function writerCells({ shard, health, channel, owed, dump, isBuilding }: WriterSurvey): Cell[] {
   const head = [
     name('writer', shard),
-    text(dump?.state ?? 'no answer'),
+    text(dump?.state ?? (isBuilding ? 'building an index' : 'no answer')),
     text(health),
     channel === null ? text('channel closed') : number(`${channel.rows}/${channel.maxRows}`, ' rows waiting'),
     number(channel?.blocked ?? 0, ' readers blocked'),

@@ -5,6 +5,7 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { CommitFailure, WriterLimits } from '../../machines/shardWriter.js';
 import type { KmesSource } from '../../src/host/kmes.js';
+import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import { native, type RingInfo } from '../../src/native/addon.js';
 import { assignShards } from '../../src/stores/assignment.js';
 import type { ShardPlan } from '../../src/stores/eventStore.js';
@@ -13,7 +14,8 @@ import type { SyntheticEvent } from '../../src/stores/synthetic.js';
 import type { CpuReadersThreadData } from '../cpuReader/worker.js';
 import type { FromReaders, FromWriter, ToReaders, ToWriter } from '../messages.js';
 import { type Observable, Subject } from '../rx.js';
-import { openChannel } from '../shardWriter/shardWriter.js';
+import { openChannel, type WriterIndexes } from '../shardWriter/shardWriter.js';
+import type { IndexChange } from '../shardWriter/indexes.js';
 import type { ShardWriterThreadData } from '../shardWriter/worker.js';
 import { type ActorThread, startThread } from '../thread.js';
 import { heard, withinMs } from '../threadTalk.js';
@@ -36,6 +38,8 @@ export interface EventPipelineOptions {
   readonly emergencyPercent: number;
   /** Where the writers tell of their commits (STR-5). */
   readonly commits?: SharedArrayBuffer;
+  /** The indexes every shard is to have (IDX-1); without them shards keep those they have. */
+  readonly indexes?: Omit<WriterIndexes, 'signal'>;
 }
 
 /** What the daemon hears of the pipeline while it runs. */
@@ -66,6 +70,11 @@ export type PipelineReport =
       readonly cpu: number;
       readonly what: string;
       readonly detail: Record<string, unknown>;
+    }
+  | {
+      readonly type: 'indexes';
+      readonly shard: number;
+      readonly change: IndexChange;
     }
   | { readonly type: 'threadFailed'; readonly thread: string; readonly message: string }
   | { readonly type: 'inspection'; readonly message: unknown };
@@ -103,10 +112,10 @@ export class EventPipeline implements Lender {
     const data: CpuReadersThreadData = {
       kmes,
       emergencyPercent,
-      shards: this.#writers.map(({ shard, channel }, i) => {
+      shards: this.#writers.map(({ shard, channel, building }, i) => {
         const port = ports[i];
         if (port === undefined) throw new RangeError(`no port for shard ${shard}`);
-        return { shard, channel, port };
+        return { shard, channel, port, building };
       }),
       cpus: rings.map(({ cpu, ring }) => ({
         cpu,
@@ -151,11 +160,18 @@ export class EventPipeline implements Lender {
   async lease(file: string, id: number): Promise<number | null> {
     const writer = this.#writers.find((one) => one.file === file);
     if (writer === undefined) return this.#stopping ? null : 0;
-    return writer.ended || writer.readOnly ? null : askLease(writer.thread, id);
+    if (writer.ended || writer.readOnly) return null;
+    writer.endBuild();
+    return askLease(writer.thread, id);
   }
 
   returnLease(file: string, id: number, series: BigInt64Array): void {
     this.#writers.find((one) => one.file === file)?.thread.send({ type: 'leaseReturn', id, series });
+  }
+
+  /** The desired set, or when indexes are shed, has changed (IDX-7). */
+  setIndexes(indexes: Omit<WriterIndexes, 'signal'>): void {
+    for (const { thread } of this.#writers) thread.send({ type: 'indexes', ...indexes });
   }
 
   setLimits(limits: WriterLimits): void {
@@ -183,6 +199,8 @@ export class EventPipeline implements Lender {
         failure: writer.failure,
         channel: quietly(() => native.channelStatus(writer.channel)),
         owesStorageError: writer.pendingError !== null,
+        isBuilding: writer.isBuilding,
+        indexes: answer?.dump.indexes?.existing ?? writer.indexes,
         owed: answer?.dump.owed ?? writer.lost.length,
         owedRanges: answer?.dump.owedRanges ?? writer.lost.slice(0, SHOWN_RANGES),
         dump: answer?.dump ?? null,
@@ -195,7 +213,8 @@ export class EventPipeline implements Lender {
   async answers(waitMs: number): Promise<boolean> {
     const threads = [
       ...(this.#readers === null ? [] : [this.#readers]),
-      ...this.#writers.map((w) => w.thread),
+      // An index build may take minutes, and ends by itself.
+      ...this.#writers.filter((writer) => !writer.isBuilding).map((writer) => writer.thread),
     ];
     const answers = threads.map(async (thread) => {
       const pong = heard<{ readonly type: string }>(thread, (m) => m.type === 'pong');
@@ -243,9 +262,11 @@ export class EventPipeline implements Lender {
     this.#stopping = true;
     const problems: string[] = [];
     await Promise.all(
-      this.#writers.map(async ({ shard, thread }) => {
+      this.#writers.map(async (writer) => {
+        const { shard, thread } = writer;
         try {
           const drained = heard(thread, (m) => m.type === 'drained' || m.type === 'closed');
+          writer.endBuild();
           thread.send({ type: 'stop' });
           if (!(await withinMs(drained, deadlineMs))) {
             problems.push(`shard ${shard} did not commit within ${deadlineMs} ms`);
@@ -293,6 +314,7 @@ export class EventPipeline implements Lender {
   async release(): Promise<void> {
     this.#stopping = true;
     await this.#readers?.terminate();
+    for (const writer of this.#writers) writer.endBuild();
     await Promise.all(this.#writers.map(({ thread }) => this.#terminate(thread)));
     for (const { channel } of this.#writers) quietly(() => native.channelClose(channel));
     // A ring that a drain thread owned is closed by it; only those that never got one are left.
@@ -310,7 +332,8 @@ export class EventPipeline implements Lender {
     const unordered = [...this.#options.resume.cpus].flatMap(([cpu, { floor, upper }]) =>
       upper > 0n ? [{ cpu, floor, upper }] : [],
     );
-    const { commits: feed } = this.#options;
+    const { commits: feed, indexes } = this.#options;
+    const building = BuildSignal.allocate();
     const data: ShardWriterThreadData = {
       shard,
       file,
@@ -319,11 +342,12 @@ export class EventPipeline implements Lender {
       limits,
       unordered,
       commits: feed === undefined ? null : { feed, source: shard },
+      indexes: indexes === undefined ? null : { ...indexes, signal: building },
       readers: port2,
     };
     const entry = new URL('../shardWriter/worker.js', import.meta.url);
     const thread = startThread<FromWriter, ToWriter>(`writer-${shard}`, entry, { ...data }, [port2]);
-    const writer = new PathWriter(shard, file, channel, thread);
+    const writer = new PathWriter(shard, file, channel, thread, building);
     this.#writers.push(writer);
     this.#supervise(thread);
     thread.messages$.subscribe((message) => this.#fromWriter(writer, message));
@@ -354,6 +378,10 @@ export class EventPipeline implements Lender {
         writer.failed(message.failure);
         this.#reports$.next({ type: 'commitFailed', shard, failure: message.failure });
         oweStorageError(this.#writers, writer, message.failure);
+        break;
+      case 'indexes':
+        writer.indexes = message.existing;
+        this.#reports$.next({ type: 'indexes', shard, change: message.change });
         break;
       case 'readOnly':
         writer.readOnly = true;

@@ -21,7 +21,7 @@ export interface IndexThreadOptions extends AdvisorData {
 
 /** The policy at one instant; the dump is null when its thread does not answer, or is gone. */
 export interface IndexSurvey {
-  readonly desired: readonly IndexedField[];
+  readonly desired: readonly IndexedField[] | null;
   readonly dump: AdvisorDump | null;
 }
 
@@ -35,7 +35,7 @@ export class IndexThread {
   #limits: AdvisorLimits;
   #thread: ActorThread<FromAdvisor, ToAdvisor> | null = null;
   #restart: NodeJS.Timeout | null = null;
-  #desired: readonly IndexedField[] = [];
+  #desired: readonly IndexedField[] | null = null;
   #used = new Map<string, number>();
   #telling: NodeJS.Timeout | null = null;
   #nextId = 0;
@@ -53,8 +53,8 @@ export class IndexThread {
     await heard(this.#start(), ({ type }) => type === 'ready');
   }
 
-  /** The set in force. */
-  get desired(): readonly IndexedField[] {
+  /** The set in force; null while none is known. */
+  get desired(): readonly IndexedField[] | null {
     return this.#desired;
   }
 
@@ -157,6 +157,7 @@ export class IndexThread {
   }
 
   #report(fields: readonly IndexedField[]): void {
+    if (this.#desired === null) return;
     const before = this.#desired.map(({ field }) => field);
     const now = fields.map(({ field }) => field);
     const added = now.filter((field) => !before.includes(field));

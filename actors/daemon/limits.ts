@@ -1,12 +1,29 @@
 /** Settings in the shape the actors take them in, and the event record of a change. */
+import type { AdvisorLimits } from '../../machines/indexAdvisor.js';
 import type { RecordLimits } from '../../machines/recordWriter.js';
 import type { RetentionLimits } from '../../machines/retentionSweeper.js';
 import type { WriterLimits } from '../../machines/shardWriter.js';
+import type { SheddingLimits } from '../../src/indexes/batchWindow.js';
 import type { Settings, SettingValue } from '../../src/registry/settings.js';
 import type { QueryLimits } from '../query/service.js';
 
 export function writerLimits({ MaxBatchSize, MaxBatchLatencyMs }: Settings): WriterLimits {
   return { maxBatchSize: MaxBatchSize, maxBatchLatencyMs: MaxBatchLatencyMs };
+}
+
+/** CFG-27..30. */
+export function advisorLimits(settings: Settings): AdvisorLimits {
+  return {
+    windowHours: settings.AdaptiveIndexWindowHours,
+    intervalMinutes: settings.AdaptiveIndexPolicyIntervalMinutes,
+    createThreshold: settings.AdaptiveIndexCreateThreshold,
+    dropThreshold: settings.AdaptiveIndexDropThreshold,
+  };
+}
+
+/** CFG-31, CFG-32. */
+export function sheddingLimits({ SheddingWindowSeconds, SheddingBatchPercent }: Settings): SheddingLimits {
+  return { windowSeconds: SheddingWindowSeconds, batchPercent: SheddingBatchPercent };
 }
 
 export function queryLimits(settings: Settings): QueryLimits {

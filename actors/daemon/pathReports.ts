@@ -10,6 +10,7 @@ import { SHARD_GONE, SHARD_WAL_GONE } from '../../src/stores/shardFileGuard.js';
 import { shardFileName } from '../../src/stores/shardFiles.js';
 import { errorText, isDiskFull } from '../../src/stores/storeError.js';
 import type { InspectionMessage } from '../inspector/feed.js';
+import type { IndexChange } from '../shardWriter/indexes.js';
 import type { PipelineReport } from './eventPipeline.js';
 
 export interface PathReportsOptions {
@@ -63,6 +64,9 @@ export class PathReports {
       case 'inspection':
         onInspection(report.message as InspectionMessage);
         break;
+      case 'indexes':
+        this.#indexChanged(report.shard, report.change);
+        break;
       case 'commit':
         onCommit(report.shard, report.rows, report.commitMs);
         break;
@@ -89,6 +93,19 @@ export class PathReports {
     // A disk that ruins each new file could go on for ever: what replaces a shard is not counted out so easily.
     const isBounded = isMarked && basename(file) === shardFileName(shard);
     this.#options.onFailed(`shard ${shard}`, message, isBounded);
+  }
+
+  #indexChanged(shard: number, { kind, index, ms, failure }: IndexChange): void {
+    const { log } = this.#options;
+    const fields = { index, ms: Math.round(ms) };
+    if (failure !== null) {
+      log.warn(`shard ${shard}: an index could not be changed: ${failure.message}`, {
+        ...fields,
+        code: failure.code,
+      });
+    } else if (kind === 'shed') log.warn(`shard ${shard}: an index is dropped for want of time`, fields);
+    // A build that was given up is tried again, and again: no news.
+    else if (kind !== 'yielded') log.info(`shard ${shard}: an index is ${kind}`, fields);
   }
 
   /** True the first time the exclusion of this shard file comes up. */

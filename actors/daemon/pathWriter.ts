@@ -3,6 +3,7 @@
  * how its last commit went, and where its failure is recorded.
  */
 import type { CommitFailure, LostRange } from '../../machines/shardWriter.js';
+import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import { type ChannelHandle, native } from '../../src/native/addon.js';
 import { type SyntheticEvent, storageErrorEvent } from '../../src/stores/synthetic.js';
 import type { FromWriter, ToWriter } from '../messages.js';
@@ -28,6 +29,10 @@ export class PathWriter {
   #stored = 0;
   /** What was handed over and is not stored yet, in order; null for what its sender waits for. */
   readonly #unstored: (SyntheticEvent | null)[] = [];
+  /** Names of the shard's indexes, as far as it has told. */
+  indexes: readonly string[] = [];
+  readonly building: SharedArrayBuffer;
+  readonly #build: BuildSignal;
   #ended = false;
 
   constructor(
@@ -35,10 +40,23 @@ export class PathWriter {
     readonly file: string,
     readonly channel: ChannelHandle,
     readonly thread: ActorThread<FromWriter, ToWriter>,
+    building = BuildSignal.allocate(),
   ) {
+    this.building = building;
+    this.#build = new BuildSignal(building);
     void thread.ended.then(() => {
       this.#ended = true;
     });
+  }
+
+  /** It builds an index and hears nothing. */
+  get isBuilding(): boolean {
+    return this.#build.building;
+  }
+
+  /** It is needed now (IDX-13). */
+  endBuild(): void {
+    this.#build.press();
   }
 
   /** Synthetic rows stored so far. */
@@ -69,6 +87,7 @@ export class PathWriter {
    */
   handOver(event: SyntheticEvent, awaited = false): number {
     this.thread.send({ type: 'synthetic', event });
+    this.endBuild();
     this.#unstored.push(awaited ? null : event);
     return ++this.#handedOver;
   }

@@ -96,8 +96,7 @@ export class RetentionThread {
 
   /** Before the last commits (LIFE-204): the batch under way ends, and nothing holds a lock any more. */
   async stop(deadlineMs: number): Promise<void> {
-    this.#stopping = true;
-    if (this.#restart !== null) clearTimeout(this.#restart);
+    this.#end();
     const thread = this.#thread;
     if (thread === null) return;
     thread.send({ type: 'stop' });
@@ -106,7 +105,7 @@ export class RetentionThread {
 
   /** The end, also after a failed start. Safe twice. */
   async release(): Promise<void> {
-    this.#stopping = true;
+    this.#end();
     const thread = this.#thread;
     if (thread === null) return;
     // Not inside SQLite: better-sqlite3 aborts the process when a call fails in a thread being terminated.
@@ -114,6 +113,11 @@ export class RetentionThread {
     thread.send({ type: 'ping' });
     await pong;
     await thread.terminate();
+  }
+
+  #end(): void {
+    this.#stopping = true;
+    if (this.#restart !== null) clearTimeout(this.#restart);
   }
 
   #start(): ActorThread<FromRetention, ToRetention> {

@@ -37,7 +37,8 @@ import { dumpText } from './dump.js';
 import { EventPipeline } from './eventPipeline.js';
 import { HealthMetrics } from './healthMetrics.js';
 import { Heartbeat } from './heartbeat.js';
-import { queryLimits, recorded, writerLimits } from './limits.js';
+import { IndexThread } from './indexThread.js';
+import { advisorLimits, queryLimits, recorded, sheddingLimits, writerLimits } from './limits.js';
 import { PathReports } from './pathReports.js';
 import { RecordPaths } from './recordPaths.js';
 import { RetentionThread } from './retentionThread.js';
@@ -84,6 +85,7 @@ export class DaemonRuntime {
   #pipeline: EventPipeline | null = null;
   #records: RecordPaths | null = null;
   #retention: RetentionThread | null = null;
+  #indexes: IndexThread | null = null;
   readonly #health = new HealthMetrics();
   readonly #heartbeat: Heartbeat;
   readonly #pathReports: PathReports;
@@ -172,6 +174,26 @@ export class DaemonRuntime {
     }
     // A recovery of the event path comes through here again, and the other stores are none of its business.
     this.#records ??= this.#openRecords();
+    await this.#startIndexes();
+  }
+
+  /** LIFE-107, LIFE-124: what was decided before is known when the writers start. Once. */
+  async #startIndexes(): Promise<void> {
+    const settings = this.#settings;
+    this.#indexes ??= new IndexThread({
+      eventStorePath: settings.EventStorePath,
+      limits: advisorLimits(settings),
+      log: this.#log,
+      onDesired: () => this.#pipeline?.setIndexes(this.#shardIndexes),
+      onInspection: (message) => this.#inspector?.publish(message as InspectionMessage),
+    });
+    this.#indexes.inspect(this.#inspecting);
+    await this.#indexes.start();
+  }
+
+  /** What the writers are to know of indexes. */
+  get #shardIndexes() {
+    return { desired: this.#indexes?.desired ?? null, shedding: sheddingLimits(this.#settings) };
   }
 
   #openRecords(): RecordPaths {
@@ -217,6 +239,7 @@ export class DaemonRuntime {
       commits: this.#commits,
       limits: writerLimits(this.#settings),
       emergencyPercent: this.#settings.EmergencySheddingBufferPercent,
+      indexes: this.#shardIndexes,
     });
     this.#pipeline = pipeline;
     this.#rings = [];
@@ -244,6 +267,7 @@ export class DaemonRuntime {
         error: (details, text) => this.#log.error(text, { ...details }),
       },
       adminGids,
+      policy: present(this.#indexes, 'index policy'),
       onInspect: { next: this.#feed.discover },
     });
     this.#records?.bind();
@@ -259,6 +283,7 @@ export class DaemonRuntime {
           this.#pipeline?.inspect(on);
           this.#records?.inspect(on);
           this.#retention?.inspect(on);
+          this.#indexes?.inspect(on);
         },
         figures: async () => figuresOf(await this.#survey(FIGURES_WAIT_MS)),
         configuration: () => present(this.#configuration, 'configuration').report(),
@@ -344,6 +369,8 @@ export class DaemonRuntime {
     const settings = configuration.settings;
     if (applied.length > 0) {
       this.#pipeline?.setLimits(writerLimits(settings));
+      this.#pipeline?.setIndexes(this.#shardIndexes);
+      this.#indexes?.setLimits(advisorLimits(settings));
       this.#pipeline?.setEmergency(settings.EmergencySheddingBufferPercent);
       this.#queries?.updateLimits(queryLimits(settings));
       this.#records?.setLimits(settings);
@@ -405,7 +432,12 @@ export class DaemonRuntime {
   /** Step 1 (LIFE-201), and the end of retention, which holds locks; step 2 runs beside it and the next one (LIFE-202). */
   async stopAccepting(): Promise<void> {
     this.#records?.finish(this.stopBoundMs * COMMIT_SHARE);
-    await Promise.all([this.#queries?.stop(), this.#retention?.stop(this.stopBoundMs * CLOSE_SHARE)]);
+    const deadlineMs = this.stopBoundMs * CLOSE_SHARE;
+    await Promise.all([
+      this.#queries?.stop(),
+      this.#retention?.stop(deadlineMs),
+      this.#indexes?.stop(deadlineMs),
+    ]);
   }
 
   /** Step 3 (LIFE-203). */
@@ -436,7 +468,7 @@ export class DaemonRuntime {
 
   /** Step 8 (LIFE-208), and everything else that is open. */
   async release(): Promise<void> {
-    await Promise.all([this.#pipeline?.release(), this.#records?.release(), this.#retention?.release()]);
+    await Promise.all([this.#pipeline?.release(), this.#records?.release(), this.#retention?.release(), this.#indexes?.release()]);
     this.#pipeline = null;
     this.#records = null;
     // Rings that no pipeline took over.
@@ -473,6 +505,7 @@ export class DaemonRuntime {
       path,
       records: (await this.#records?.survey(waitMs)) ?? [],
       retention: (await this.#retention?.survey(waitMs)) ?? null,
+      indexes: (await this.#indexes?.survey(waitMs)) ?? null,
       queries: this.#queries?.stats() ?? null,
       residentBytes: rss,
       heapBytes: heapUsed,

@@ -1,9 +1,11 @@
 /** What the daemon knows of itself at one instant: for the diagnostic dump and the debug socket. */
 import type { CommitFailure, LostRange } from '../../machines/shardWriter.js';
 import type { ChannelStatus } from '../../src/native/addon.js';
+import { indexNameOf } from '../../src/indexes/fields.js';
 import type { ActorFigures, Figures } from '../inspector/figures.js';
 import type { ReaderDump, WriterDump } from '../messages.js';
 import type { QueryServiceStats } from '../query/service.js';
+import type { IndexSurvey } from './indexThread.js';
 import type { RecordSurvey } from './recordPipeline.js';
 import type { RetentionSurvey } from './retentionThread.js';
 
@@ -14,6 +16,10 @@ export interface WriterSurvey {
   readonly failure: CommitFailure | null;
   /** What waits in its channel and its room, the readers' credit; null once it is closed. */
   readonly channel: ChannelStatus | null;
+  /** It builds an index and does not answer meanwhile. */
+  readonly isBuilding: boolean;
+  /** Names of the indexes it has, the one on `timestamp` left out. */
+  readonly indexes: readonly string[];
   /** A storage error of this shard is not recorded anywhere yet. */
   readonly owesStorageError: boolean;
   /**
@@ -47,13 +53,15 @@ export interface DaemonSurvey {
   readonly records: readonly RecordSurvey[];
   /** Null before there is any. */
   readonly retention: RetentionSurvey | null;
+  /** The index policy; null before there is any. */
+  readonly indexes: IndexSurvey | null;
   readonly queries: QueryServiceStats | null;
   readonly residentBytes: number;
   readonly heapBytes: number;
 }
 
 /** The survey as the debug socket tells it. */
-export function figuresOf({ path, records, retention, ...daemon }: DaemonSurvey): Figures {
+export function figuresOf({ path, records, retention, indexes, ...daemon }: DaemonSurvey): Figures {
   return {
     daemon: {
       upSeconds: Math.floor(daemon.upSeconds),
@@ -65,6 +73,7 @@ export function figuresOf({ path, records, retention, ...daemon }: DaemonSurvey)
     ...(path === null ? {} : pathFigures(path)),
     ...Object.fromEntries(records.map((record) => [`${record.store}-writer`, recordFigures(record)])),
     ...(retention === null ? {} : { retention: retentionFigures(retention) }),
+    ...(indexes === null ? {} : indexFigures(indexes)),
   };
 }
 
@@ -99,6 +108,31 @@ function retentionFigures({ stores, sweeps, dump }: RetentionSurvey): ActorFigur
   };
 }
 
+/** The policy, and an entry of its own for every field it knows: what it was decided, and why. */
+function indexFigures({ desired, dump }: IndexSurvey): Figures {
+  const policy: ActorFigures = {
+    answers: dump !== null,
+    desired: desired?.length ?? null,
+    ...(dump === null
+      ? {}
+      : {
+          fields: dump.fields,
+          queries: dump.queries,
+          decisions: dump.decisions,
+          decidedAt: dump.decidedAt === null ? null : String(dump.decidedAt),
+          windowHours: dump.limits.windowHours,
+          createThreshold: dump.limits.createThreshold,
+          dropThreshold: dump.limits.dropThreshold,
+          failure: dump.lastFailure?.code ?? null,
+        }),
+  };
+  const fields = (dump?.verdicts ?? []).map(
+    ({ field, count, priority, why }) =>
+      [`index:${field}`, { queries: count, priority, why, index: indexNameOf(field) }] as const,
+  );
+  return { 'index-advisor': policy, ...Object.fromEntries<ActorFigures>(fields) };
+}
+
 function readerFigures({ drain, fill }: ReaderDump): ActorFigures {
   if (drain === null) return { answers: true };
   return {
@@ -112,14 +146,17 @@ function readerFigures({ drain, fill }: ReaderDump): ActorFigures {
   };
 }
 
-function writerFigures({ channel, dump, health, owed }: WriterSurvey): ActorFigures {
+function writerFigures({ channel, dump, health, owed, indexes, isBuilding }: WriterSurvey): ActorFigures {
   return {
-    answers: dump !== null,
+    answers: dump !== null || isBuilding,
     health,
     waiting: channel?.rows ?? null,
     credit: channel === null ? null : Math.max(channel.maxRows - channel.rows, 0),
     blockedReaders: channel?.blocked ?? null,
     owedRanges: owed,
+    indexes: indexes.length,
+    indexNames: indexes.join(' '),
+    building: isBuilding,
     ...(dump === null
       ? {}
       : {

@@ -5,7 +5,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import type { PressureLevel } from '../../machines/cpuReader.js';
-import { type IndexFailure, shardIndexesMachine } from '../../machines/shardIndexes.js';
+import { type IndexFailure, type ShardIndexesEvent, shardIndexesMachine } from '../../machines/shardIndexes.js';
 import { BatchWindow, type SheddingLimits } from '../../src/indexes/batchWindow.js';
 import type { BuildSignal } from '../../src/indexes/buildSignal.js';
 import type { IndexedField } from '../../src/indexes/fields.js';
@@ -40,7 +40,7 @@ export interface ShardIndexesOptions {
   readonly shard: number;
   readonly channel: ChannelHandle;
   readonly limits: IndexLimits;
-  readonly desired: readonly IndexedField[];
+  readonly desired: readonly IndexedField[] | null;
   readonly signal: BuildSignal;
   readonly onChange: (change: IndexChange, existing: readonly string[]) => void;
   readonly inspect?: (event: InspectionEvent) => void;
@@ -56,8 +56,8 @@ export interface ShardIndexesActor {
   readonly actor: ActorRefFrom<typeof shardIndexesMachine>;
   /** The writer has opened its shard. */
   opened(indexes: ShardIndexes): void;
-  setDesired(fields: readonly IndexedField[]): void;
-  setLimits(limits: IndexLimits): void;
+  setDesired(fields: readonly IndexedField[] | null): void;
+  setLimits(limits: Partial<IndexLimits>): void;
   /** The writer has nothing to store, or has. */
   setIdle(idle: boolean): void;
   /** A batch was stored: the one moment at which graduated shedding is judged (IDX-21). */
@@ -75,7 +75,8 @@ export function startShardIndexes(options: ShardIndexesOptions): ShardIndexesAct
   let indexes: ShardIndexes | null = null;
   let idle = false;
   const existing = () => indexes?.existing.map(({ name }) => name) ?? [];
-  const differs = () => indexes !== null && indexes.next(desired) !== null;
+  const next = () => (desired === null ? null : (indexes?.next(desired) ?? null));
+  const differs = () => next() !== null;
   const tell = (kind: IndexChange['kind'], index: string | null, since: number, failure: IndexFailure | null) =>
     onChange({ kind, index, ms: performance.now() - since, failure }, existing());
 
@@ -84,7 +85,7 @@ export function startShardIndexes(options: ShardIndexesOptions): ShardIndexesAct
       build: fromPromise(async ({ input: { patienceMs }, signal: abort }) => {
         await options.pace?.('build');
         await turn();
-        const step = indexes?.next(desired) ?? null;
+        const step = next();
         if (indexes === null || step === null) return { result: 'done', differs: false };
         const isQuiet = () => !abort.aborted && native.channelStatus(channel).rows === 0;
         const began = performance.now();
@@ -105,7 +106,7 @@ export function startShardIndexes(options: ShardIndexesOptions): ShardIndexesAct
         const began = performance.now();
         window.clear();
         try {
-          for (const { name } of indexes?.shed(desired, all) ?? []) tell('shed', name, began, null);
+          for (const { name } of indexes?.shed(desired ?? [], all) ?? []) tell('shed', name, began, null);
         } catch (error) {
           const failure = failureOf(error);
           tell('failed', null, began, failure);
@@ -126,9 +127,12 @@ export function startShardIndexes(options: ShardIndexesOptions): ShardIndexesAct
   });
   actor.start();
 
+  const send = (event: ShardIndexesEvent) => {
+    if (actor.getSnapshot().status === 'active') actor.send(event);
+  };
   const compare = () => {
     const now = differs();
-    if (now !== actor.getSnapshot().context.differs) actor.send({ type: 'desired.changed', differs: now });
+    if (now !== actor.getSnapshot().context.differs) send({ type: 'desired.changed', differs: now });
   };
   return {
     actor,
@@ -142,25 +146,25 @@ export function startShardIndexes(options: ShardIndexesOptions): ShardIndexesAct
       compare();
     },
     setLimits: (changed) => {
-      limits = changed;
-      actor.send({ type: 'limits.changed', limits: machineLimits(changed) });
+      limits = { ...limits, ...changed };
+      send({ type: 'limits.changed', limits: machineLimits(limits) });
     },
     setIdle: (now) => {
       if (now === idle) return;
       idle = now;
-      actor.send({ type: now ? 'writer.idle' : 'writer.busy' });
+      send({ type: now ? 'writer.idle' : 'writer.busy' });
     },
     stored: (rows) => {
       const now = nowMs();
       const oversized = window.observe(rows, limits.maxBatchSize, now, limits.shedding);
       const lasting = window.isLasting(now, limits.shedding);
       // A small batch that changes nothing is no news.
-      if (oversized || lasting) actor.send({ type: 'batch.stored', oversized, lasting });
+      if (oversized || lasting) send({ type: 'batch.stored', oversized, lasting });
     },
-    pressure: (cpu, level) => actor.send({ type: 'ring.pressure', cpu, level }),
+    pressure: (cpu, level) => send({ type: 'ring.pressure', cpu, level }),
     stop: () => {
       indexes = null;
-      actor.send({ type: 'indexes.stop' });
+      send({ type: 'indexes.stop' });
     },
   };
 }

@@ -37,7 +37,8 @@ export interface ShardWriterOptions extends ShardCommitterOptions {
 export interface WriterIndexes {
   /** Of a `BuildSignal`, which others share. */
   readonly signal: SharedArrayBuffer;
-  readonly desired: readonly IndexedField[];
+  /** Null while it is not known: the shard keeps what it has. */
+  readonly desired: readonly IndexedField[] | null;
   readonly shedding: SheddingLimits;
 }
 
@@ -166,10 +167,11 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
           break;
         case 'limits':
           actor.send({ type: 'limits.changed', limits: message.limits });
-          indexes?.setLimits({ ...message.limits, shedding: message.shedding });
+          indexes?.setLimits(message.limits);
           break;
         case 'indexes':
           indexes?.setDesired(message.desired);
+          indexes?.setLimits({ shedding: message.shedding });
           break;
         case 'lease':
           leaseId = message.id;

@@ -1,4 +1,5 @@
 /** The candidates for one word of a command line: options and their values, commands, queries, stored names. */
+import { SETTING_NAMES } from '../registry/settings.js';
 import { query } from '../wire/client.js';
 import { querySocket } from '../wire/defaults.js';
 import { expectedAfter, type NameKind, splitLast } from './completionQuery.js';
@@ -73,6 +74,7 @@ export async function candidates(
     );
     return [...(head === '' ? fit(COMMANDS) : []), ...wanted.map((word) => head + word)];
   }
+  if (line.command === 'config') return fit(SETTING_NAMES);
   if (line.positionals > 0) return line.command === 'run' ? [FILES] : [];
   switch (line.command) {
     case 'completion':
@@ -112,7 +114,9 @@ function readLine(words: readonly string[]): Line {
       if (pending.name === 'socket') socket = word;
       pending = null;
     } else if (word.startsWith('-') && word !== '-') {
-      const row = EVCTL_OPTIONS.find(({ name, short }) => word === `--${name}` || word === `-${short}`);
+      const named = EVCTL_OPTIONS.filter(({ name, short }) => word === `--${name}` || word === `-${short}`);
+      // One name may stand for options of several commands, with other values.
+      const row = named.find(({ commands }) => commands?.includes(command ?? '')) ?? named[0];
       pending = row?.value === undefined ? null : row;
       if (word.startsWith('--socket=')) socket = word.slice('--socket='.length);
     } else if (command === null && positionals === 0 && (COMMANDS as readonly string[]).includes(word))

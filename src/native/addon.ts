@@ -184,6 +184,8 @@ export interface CursorOptions {
   readonly take: bigint | null;
   /** Null = all header columns and all top-level payload fields. Without meaning where `encoded`. */
   readonly fields: readonly CursorField[] | null;
+  /** What each event type shows (`encodeShown`); null, or left out, = everything. Not where `encoded`. */
+  readonly shown?: Uint8Array | null;
   readonly encoded: boolean;
 }
 
@@ -294,6 +296,11 @@ export interface MetricComputation {
   readonly bySeries: boolean;
   readonly combine: MetricFold;
   readonly window: MetricFold;
+  /**
+   * Which rows of `rollups` may stand for their samples (QX-50): of a fold for `total` and `windows` by
+   * series, of `rate` and `delta` for `deltaWindows`.
+   */
+  readonly rollup: MetricFold | 'rate' | 'delta' | 'none';
   /** At least 1. */
   readonly windowNs: bigint;
   /** Types of series this applies to: bits `1 << type`. */
@@ -556,6 +563,14 @@ export interface NativeAddon {
   rangesClose(ranges: RangesHandle): void;
   /** Prepares both statements; code SQLITE_MISUSE when they do not fit each other. */
   copyOpen(options: CopyOptions): CopyHandle;
+  /** How many copies {@link copyRead} reads at once, by the number of processors. */
+  copyWidth(): number;
+  /**
+   * Reads on in several different copies at the same time, on threads of the addon, without inserting: at most `maxRows`
+   * rows of each go into its groups. Says of each whether {@link copyStep} must go on with it, be it to
+   * insert, to end or to throw what went wrong.
+   */
+  copyRead(copies: readonly CopyHandle[], maxRows: number): boolean[];
   /**
    * Copies until `maxRows` are read or inserted, or the next to insert would take all of the slice past
    * `maxBytes` (values, plus 16 bytes per value). Throws SQLITE_INTERRUPT when either connection is interrupted.

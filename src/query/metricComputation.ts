@@ -29,10 +29,14 @@ export function isPlainMetric(query: Clauses): boolean {
   );
 }
 
-/** The computation of a query; the range is in ns, both ends included. */
+/**
+ * The computation of a query; the range is in ns, both ends included. `ofSample`: a filter works on single
+ * samples, so that nothing may stand for them.
+ */
 export function metricComputation(
   query: Clauses,
   range: { readonly from: bigint | null; readonly to: bigint },
+  ofSample: boolean,
 ): MetricComputation {
   const { valueFunction, window } = query;
   const windowNs = window === null ? 1n : window.ns;
@@ -43,6 +47,7 @@ export function metricComputation(
     bySeries: query.brackets !== null,
     combine: foldOf(valueFunction) ?? 'avg',
     window: window === null ? 'avg' : WINDOWS[window.function],
+    rollup: ofSample ? 'none' : rollupOf(query),
     windowNs: windowNs > MAX_TIME ? MAX_TIME : windowNs,
     types: typesOf(query),
     from: range.from ?? 0n,
@@ -72,6 +77,21 @@ function shapeOf({ since, valueFunction, window }: Clauses): MetricComputation['
   if (since === null) return 'latest';
   if (window === null) return foldOf(valueFunction) === null ? 'each' : 'total';
   return isDelta(valueFunction) && window.function === 'AVG_OVER' ? 'deltaWindows' : 'windows';
+}
+
+/**
+ * Which rollups hold what the query asks for (ROL-31, ROL-33, QX-52): those of the function that makes its
+ * values and its windows, where series do not mix before the windows end. A time line of several series
+ * (QL-97) and the extremes of rates need single samples.
+ */
+function rollupOf(query: Clauses): MetricComputation['rollup'] {
+  const { valueFunction, window, brackets } = query;
+  const shape = shapeOf(query);
+  if (shape === 'deltaWindows') return valueFunction === 'RATE' ? 'rate' : 'delta';
+  if (shape === 'total') return foldOf(valueFunction) ?? 'none';
+  if (shape !== 'windows' || brackets === null || window === null) return 'none';
+  const fold = WINDOWS[window.function];
+  return valueFunction === null || foldOf(valueFunction) === fold ? fold : 'none';
 }
 
 /** Types of series the query applies to (QL-92, QL-102). */

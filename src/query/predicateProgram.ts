@@ -88,13 +88,6 @@ export function logsTail(query: LogsQuery, now: bigint): TailProgram {
   return { store: 'logs', spec: encoded([where, select]), terms: conditions.terms };
 }
 
-/** The program of a condition alone, over event rows. */
-export function conditionTail(condition: Condition, now: bigint): TailProgram {
-  const conditions = new Conditions(now, eventField);
-  const where = conditions.condition(condition);
-  return { store: 'events', spec: encoded([where, null]), terms: conditions.terms };
-}
-
 function encoded(spec: Encoded): Uint8Array {
   // Every JavaScript number is a float of the query; all integers, ours included, are bigint.
   return encode(spec, { useBigInt64: true, forceIntegerToFloat: true });

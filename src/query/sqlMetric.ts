@@ -61,7 +61,7 @@ export function metricJob(
     const inRange = joinBalanced(timeBounds('s.timestamp', range, where), 'AND');
     return plainJob(storedRead(query, inRange, ofSeries, ofSample));
   }
-  const computation = metricComputation(query, range);
+  const computation = metricComputation(query, range, ofSample !== null);
   const isLatest = computation.shape === 'latest';
   const stage: MetricStage = {
     kind: 'metric',

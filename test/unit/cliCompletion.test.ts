@@ -26,6 +26,8 @@ test('values of options: choices, files, times; also behind a sign of equality, 
   assert.deepEqual(await complete('--since', 't'), ['today']);
   assert.deepEqual(await complete('-n', ''), []);
   assert.deepEqual(await complete('registry', 's'), ['set', 'set-sd']);
+  assert.deepEqual(await complete('config', 'MaxB'), ['MaxBatchSize', 'MaxBatchLatencyMs']);
+  assert.deepEqual(await complete('config', '-o', ''), ['pretty', 'jsonl']);
   assert.deepEqual(await complete('completion', ''), ['bash', 'zsh']);
 });
 
