@@ -9,6 +9,7 @@ import { parseGuid } from '../src/host/guid.js';
 import { accountFor, faultsOf } from '../test/fixtures/accounting.js';
 import { BOOT_A, EventdWorld } from '../test/fixtures/eventd.js';
 import { RingLoad } from '../test/fixtures/ringload.js';
+import { peakFills } from './ingest/fills.js';
 import { table } from './table.js';
 
 const { values } = parseArgs({
@@ -23,11 +24,6 @@ const CPUS = 2;
 const CAPACITY = 4 << 20;
 /** Stored events are polled this often, ms. */
 const POLL_MS = 20;
-
-/** Peak fill of each ring as the diagnostic dump says it. */
-function peakFills(dump: string): number[] {
-  return [...dump.matchAll(/^ {2}reader \d+: .* peak fill ([\d.]+)$/gm)].map(([, fill]) => Number(fill));
-}
 
 const world = new EventdWorld({ cpus: CPUS, capacity: CAPACITY });
 try {

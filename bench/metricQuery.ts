@@ -10,16 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Database from 'better-sqlite3';
-import { MemoryShare, QueryMemory } from '../actors/query/memory.js';
-import { Scratch } from '../actors/query/scratch.js';
-import { runMetric } from '../actors/query/stages/metric.js';
-import { native, type SqlValue } from '../src/native/addon.js';
-import type { JobParam } from '../src/query/job.js';
-import { parseQuery } from '../src/query/parser.js';
-import { metricJob } from '../src/query/sqlMetric.js';
-import { METRIC_SCHEMA } from '../src/stores/metricSchema.js';
-import { ReadConnection } from '../src/stores/readConnection.js';
-import { openStore } from '../src/stores/storeFile.js';
+import { build, SERIES, samplesIn, stage } from './metricStore.js';
 import { table } from './table.js';
 
 const { values: options } = parseArgs({
@@ -30,32 +21,8 @@ const { values: options } = parseArgs({
   },
 });
 
-const SERIES = 50;
-const INTERVAL_NS = 15_000_000_000n;
 const DAYS = options.quick ? 2n : 30n;
-const SAMPLES = (DAYS * 86_400_000_000_000n) / INTERVAL_NS;
-const START = 1_700_000_000_000_000_000n;
 const HOUR_NS = 3_600_000_000_000n;
-
-/** Gauges and counters of one interval, written together as a collector sends them. */
-function build(file: string): void {
-  const db = openStore(file, METRIC_SCHEMA);
-  db.pragma('synchronous = OFF');
-  const series = db.prepare('INSERT INTO series (id, name, labels, type, label_hash) VALUES (?, ?, ?, ?, 0)');
-  for (let id = 1; id <= SERIES; id++)
-    series.run(id, id % 2 === 0 ? 'load' : 'total', `core=${id}`, (id + 1) % 2);
-  const insert = db.prepare(
-    `WITH RECURSIVE tick(n) AS (VALUES(?) UNION ALL SELECT n + 1 FROM tick WHERE n + 1 < ?)
-     INSERT INTO samples SELECT r.id, ? + n * ? + r.id * 1000, CASE r.type WHEN 1 THEN (n * r.id) % 5761 ELSE n * 1.5 END, NULL
-     FROM tick CROSS JOIN series AS r`,
-  );
-  for (let first = 0n; first < SAMPLES; first += 5000n) {
-    const end = first + 5000n < SAMPLES ? first + 5000n : SAMPLES;
-    insert.run(first, end, START, INTERVAL_NS);
-  }
-  db.pragma('wal_checkpoint(TRUNCATE)');
-  db.close();
-}
 
 interface Variant {
   readonly title: string;
@@ -63,52 +30,6 @@ interface Variant {
   readonly run: () => { rows: number; sum: number; samples: number };
   readonly ms: number[];
   result: { rows: number; sum: number; samples: number };
-}
-
-const UNTIL = START + SAMPLES * INTERVAL_NS + INTERVAL_NS;
-
-/** Runs the stage of a query as a query worker does, without the worker. */
-function stage(file: string, query: string): Variant['run'] {
-  return () => {
-    const parsed = parseQuery(query);
-    const made = parsed.mode === 'METRIC' ? metricJob(parsed, UNTIL).stages[0] : undefined;
-    if (made?.kind !== 'metric') throw new Error(`${query} computes nothing`);
-    const connection = new ReadConnection({ path: file, identity: '' });
-    const memory = new MemoryShare(QueryMemory.allocate(1, 2 ** 30), 0);
-    const scratch = new Scratch(memory);
-    let samples = 0;
-    const counting = {
-      ...native,
-      metricStep: (...call: Parameters<typeof native.metricStep>) => {
-        const step = native.metricStep(...call);
-        samples = step.samples;
-        return step;
-      },
-    };
-    const steps = runMetric(made, {
-      connections: () => [connection],
-      scratch,
-      memory,
-      native: counting,
-      bind: (params) => params.map(plainValue),
-      execute: (call) => call(),
-      setRanges: () => {},
-    });
-    for (const _ of steps);
-    const row = scratch.prepare('SELECT count(*), total(value) FROM metric_rows').raw().get() as [
-      bigint,
-      number,
-    ];
-    scratch.close();
-    connection.close();
-    return { rows: Number(row[0]), sum: row[1], samples };
-  };
-}
-
-/** There are no cross-type conditions here. */
-function plainValue(param: JobParam): SqlValue {
-  if (param !== null && typeof param === 'object' && 'ranges' in param) throw new Error('no ranges are made');
-  return param;
 }
 
 /** The nearest SQL, on a connection with the same settings. */
@@ -133,8 +54,8 @@ function main(): boolean {
     try {
       probe();
     } catch {
-      console.log(`writing ${SERIES} series of ${SAMPLES} samples ...`);
-      build(file);
+      console.log(`writing ${SERIES} series of ${samplesIn(DAYS)} samples ...`);
+      build(file, DAYS);
     }
     return compare(file);
   } finally {
@@ -152,7 +73,7 @@ function compare(file: string): boolean {
   const window = `s.timestamp / ${HOUR_NS}`;
   const pairs: [Variant, Variant | null][] = [
     [
-      variant('load[] AVG_OVER 1h', stage(file, 'METRIC load[] SINCE 400d ago AVG_OVER 1h')),
+      variant('load[] AVG_OVER 1h', stage(file, 'METRIC load[] SINCE 400d ago AVG_OVER 1h', DAYS)),
       variant(
         'SQLite: GROUP BY series, hour',
         peer(
@@ -162,28 +83,31 @@ function compare(file: string): boolean {
       ),
     ],
     [
-      variant('*[] AVG_OVER 1h', stage(file, 'METRIC *[] SINCE 400d ago AVG_OVER 1h')),
+      variant('*[] AVG_OVER 1h', stage(file, 'METRIC *[] SINCE 400d ago AVG_OVER 1h', DAYS)),
       variant(
         'SQLite: GROUP BY series, hour',
         peer(file, `SELECT avg(s.value) AS value FROM samples AS s GROUP BY s.series_id, ${window}`),
       ),
     ],
     [
-      variant('*[] AVG', stage(file, 'METRIC *[] SINCE 400d ago AVG')),
+      variant('*[] AVG', stage(file, 'METRIC *[] SINCE 400d ago AVG', DAYS)),
       variant(
         'SQLite: GROUP BY series',
         peer(file, 'SELECT avg(s.value) AS value FROM samples AS s GROUP BY s.series_id'),
       ),
     ],
-    [variant('* AVG_OVER 1h, combined', stage(file, 'METRIC * SINCE 400d ago AVG_OVER 1h')), null],
+    [variant('* AVG_OVER 1h, combined', stage(file, 'METRIC * SINCE 400d ago AVG_OVER 1h', DAYS)), null],
     [
-      variant('total[] RATE AVG_OVER 1h', stage(file, 'METRIC total[] SINCE 400d ago RATE AVG_OVER 1h')),
+      variant(
+        'total[] RATE AVG_OVER 1h',
+        stage(file, 'METRIC total[] SINCE 400d ago RATE AVG_OVER 1h', DAYS),
+      ),
       null,
     ],
     [
       variant(
         'total RATE MAX_OVER 1h, combined',
-        stage(file, 'METRIC total SINCE 400d ago RATE MAX_OVER 1h'),
+        stage(file, 'METRIC total SINCE 400d ago RATE MAX_OVER 1h', DAYS),
       ),
       null,
     ],

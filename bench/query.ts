@@ -1,128 +1,195 @@
 /**
- * Queries over very many events, through socket, session and workers: the whole store streamed out, with
- * what memory that takes, and aggregations beside SQLite's own GROUP BY over the same shards in the same
- * run. Exits 1 when a count is wrong or streaming takes more memory than it may.
+ * Queries over millions of records, through socket, session and workers of a service in a process of its
+ * own: how soon the first record comes, how many a client gets per second, and aggregations beside the same
+ * question asked of the sqlite3 shell and of journalctl. Variants take turns, the best round counts.
+ * Exits 1 when an answer is wrong or a target is missed.
  *
- *   node dist/bench/query.js [--events N] [--shards N] [--rounds N]
+ *   npm run bench:query -- [--quick] [--events N] [--shards N] [--logs N] [--samples N] [--journal N]
+ *                          [--rounds N] [--seconds N] [--keep DIRECTORY]
+ *
+ * `--keep` leaves the data in a directory for the next run. The peers are Debian's packages sqlite3 and
+ * systemd-journal-remote; one that is not installed is left out.
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import Database from 'better-sqlite3';
-import { QueryService } from '../actors/query/service.js';
-import { addonPath } from '../src/native/addon.js';
-import { writeManyEvents } from '../test/fixtures/manyEvents.js';
-import { LIMITS } from '../test/fixtures/queryService.js';
+import { query as libraryQuery } from '../src/wire/index.js';
 import { drain } from '../test/fixtures/resultDrain.js';
+import { compareAggregations } from './query/aggregations.js';
+import { type Dataset, makeDataset } from './query/dataset.js';
+import { ingestWhileAsked } from './query/ingestion.js';
+import { eventJournal } from './query/peers.js';
+import { evict, ServiceProcess } from './query/service.js';
+import { median, Verdicts } from './query/verdicts.js';
+import { cpuSeconds } from './records/processes.js';
 import { table } from './table.js';
 
 const { values: options } = parseArgs({
   options: {
-    events: { type: 'string', default: '10000000' },
+    quick: { type: 'boolean', default: false },
+    events: { type: 'string' },
     shards: { type: 'string', default: '2' },
+    logs: { type: 'string' },
+    samples: { type: 'string' },
+    journal: { type: 'string' },
     rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string' },
+    keep: { type: 'string' },
   },
 });
-
-const EVENTS = Number(options.events);
-const SHARDS = Number(options.shards);
+const sized = (given: string | undefined, full: number) =>
+  Math.floor(Number(given ?? full / (options.quick ? 20 : 1)));
 const ROUNDS = Number(options.rounds);
-const NAMES = 10_000;
 
-/** What streaming all of it may add to the process: connections' page caches, frames, and V8's slack. */
+/** What streaming all events may add to the service: page caches, frames, and V8's slack. */
 const MAX_GROWTH_MIB = 128;
+const FIRST_RECORD_ROUNDS = 15;
+/** The library makes objects of all it gets: some of the records say how fast that is. */
+const LIBRARY_RECORDS = 100_000;
+const INGESTION_RATE = 100_000;
 
-const AGGREGATIONS = [
-  {
-    query: 'COUNT BY event_type',
-    sql: 'SELECT event_type, count(*) FROM events WHERE timestamp <= ? GROUP BY event_type COLLATE BINARY',
-    groups: 10,
-  },
-  {
-    query: 'COUNT BY name',
-    sql: "SELECT msgpack_extract(payload, '$.name') AS k, count(*) FROM events WHERE timestamp <= ? GROUP BY k",
-    groups: NAMES,
-  },
-  {
-    query: 'GROUP name MAX sequence',
-    sql: "SELECT msgpack_extract(payload, '$.name') AS k, max(sequence) FROM events WHERE timestamp <= ? GROUP BY k",
-    groups: NAMES,
-  },
-] as const;
-
-const directory = mkdtempSync(join(tmpdir(), 'eventd-bench-query-'));
-try {
-  await run();
-} finally {
-  rmSync(directory, { recursive: true, force: true });
-}
-
-async function run(): Promise<void> {
-  const store = join(directory, 'events');
-  const socketPath = join(directory, 'query.sock');
-  mkdirSync(store);
-  const each = Math.floor(EVENTS / SHARDS);
-  const files = Array.from({ length: SHARDS }, (_, shard) => `shard-000${shard}.db`);
-  for (const [shard, file] of files.entries()) {
-    writeManyEvents(store, file, { count: each, first: shard * each, names: NAMES, fillBytes: 64 });
-  }
-  const quiet = { info: () => {}, warn: console.error, error: console.error };
-  const service = await QueryService.start({
-    socketPath,
-    eventStorePath: store,
-    logStorePath: join(directory, 'logs.db'),
-    metricStorePath: join(directory, 'metrics.db'),
-    limits: { ...LIMITS, queryTimeoutMs: 3_600_000 },
-    logger: quiet,
+async function main(directory: string): Promise<boolean> {
+  const verdicts = new Verdicts();
+  const started = performance.now();
+  const data = await makeDataset(directory, {
+    events: sized(options.events, 5_000_000),
+    shards: Number(options.shards),
+    logs: sized(options.logs, 2_000_000),
+    samples: sized(options.samples, 5_000_000),
   });
-  service.accept();
+  console.log(
+    `${data.events} events in ${data.shards} shards, ${data.logs} log records, ${data.samples} samples ` +
+      `(${Math.round((performance.now() - started) / 1000)} s)\n`,
+  );
+  await firstRecord(directory, data, verdicts);
+  const service = await ServiceProcess.start(directory, data);
   try {
-    assert.equal((await drain(socketPath, 'EVENTS TAKE 1')).records, 1);
-    await stream(socketPath, each * SHARDS);
-    await compare(socketPath, store, files);
+    await delivery(directory, service, data, verdicts);
+    await compareAggregations(service, data, ROUNDS, verdicts);
   } finally {
     await service.stop();
   }
+  await ingestion(verdicts);
+  console.log(`\n${verdicts}`);
+  return !verdicts.failed;
 }
 
-async function stream(socketPath: string, expected: number): Promise<void> {
-  const { records, bytes, ms, grownBytes } = await drain(socketPath, 'EVENTS');
-  assert.equal(records, expected);
-  const grown = grownBytes / 2 ** 20;
-  console.log(
-    `${records} events streamed: ${Math.round(records / ms)}k/s, ${Math.round(bytes / ms / 1000)} MB/s, ` +
-      `memory grew by ${grown.toFixed(0)} MiB (at most ${MAX_GROWTH_MIB})\n`,
-  );
-  if (grown > MAX_GROWTH_MIB) process.exitCode = 1;
-}
-
-/** The best of some rounds, turn about. */
-async function compare(socketPath: string, store: string, files: readonly string[]): Promise<void> {
-  const rows: (string | number)[][] = [];
-  for (const { query, sql, groups } of AGGREGATIONS) {
-    let ours = Number.POSITIVE_INFINITY;
-    let peers = Number.POSITIVE_INFINITY;
-    for (let round = 0; round < ROUNDS; round++) {
-      const answer = await drain(socketPath, `EVENTS ${query}`);
-      assert.equal(answer.records, groups, query);
-      ours = Math.min(ours, answer.ms);
-      peers = Math.min(peers, groupBySqlite(store, files, sql));
+/** From before the connection is made, with databases that nobody has open or in memory, and again. */
+async function firstRecord(directory: string, data: Dataset, verdicts: Verdicts): Promise<void> {
+  const query = 'EVENTS TAKE 50';
+  const cold: number[] = [];
+  const warm: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const service = await ServiceProcess.start(directory, data);
+    try {
+      await evict(data.shardPaths);
+      cold.push((await service.timeOf(query)).first);
+      await service.timeOf(query);
+      for (let n = 0; n < FIRST_RECORD_ROUNDS; n++) warm.push((await service.timeOf(query)).first);
+    } finally {
+      await service.stop();
     }
-    rows.push([query, Math.round(ours), Math.round(peers), (peers / ours).toFixed(2)]);
   }
-  console.log(table(['aggregation', 'eventd ms', 'GROUP BY ms', 'ratio'], rows));
+  const shown = (ms: readonly number[]) => [median(ms), Math.max(...ms)].map((one) => one.toFixed(1));
+  console.log(
+    table(
+      [query, 'median ms', 'longest ms'],
+      [
+        ['databases closed, nothing cached', ...shown(cold)],
+        ['again, new connection', ...shown(warm)],
+      ],
+    ),
+  );
+  verdicts.check(`first record of ${query}, warm, median`, median(warm), 'at most', 20, 'ms');
+  verdicts.check(`first record of ${query}, cold, best`, Math.min(...cold), 'at most', 20, 'ms');
 }
 
-/** SQLite grouping one shard after the other, without merging: what the query costs at least that way. */
-function groupBySqlite(store: string, files: readonly string[], sql: string): number {
-  const started = performance.now();
-  for (const file of files) {
-    const db = new Database(join(store, file), { readonly: true });
-    db.loadExtension(addonPath);
-    db.prepare(sql).all(2n ** 62n);
-    db.close();
+async function delivery(
+  directory: string,
+  service: ServiceProcess,
+  data: Dataset,
+  verdicts: Verdicts,
+): Promise<void> {
+  const records = Math.min(sized(options.journal, 500_000), data.events / data.shards);
+  const journal = await eventJournal(directory, data.shardPaths[0] ?? '', records);
+  let best = { perSecond: 0, megabytes: 0, cpuMicros: 0 };
+  let library = 0;
+  let peer = 0;
+  let grown = 0;
+  for (let round = 0; round < ROUNDS; round++) {
+    const cpuBefore = cpuSeconds(service.pid);
+    const { result, bytes } = await service.growth(() => drain(service.socket, 'EVENTS'));
+    assert.equal(result.records, data.events);
+    grown = Math.max(grown, bytes / 2 ** 20);
+    const perSecond = (result.records / result.ms) * 1000;
+    const cpuMicros = ((cpuSeconds(service.pid) - cpuBefore) / result.records) * 1e6;
+    const megabytes = result.bytes / result.ms / 1000;
+    if (perSecond > best.perSecond) best = { perSecond, megabytes, cpuMicros };
+    library = Math.max(library, await libraryRate(service, Math.min(LIBRARY_RECORDS, data.events)));
+    if (journal === null) continue;
+    const run = await journal();
+    assert.equal(run.lines, records, 'journalctl');
+    peer = Math.max(peer, (records / run.ms) * 1000);
   }
-  return performance.now() - started;
+  console.log(
+    `\n${table(
+      ['EVENTS to one client', 'records/s', 'MB/s', 'CPU µs/record of the service'],
+      [
+        ['frames counted', Math.round(best.perSecond), Math.round(best.megabytes), best.cpuMicros.toFixed(2)],
+        ['objects of the client library', Math.round(library), '', ''],
+        ...(journal === null ? [] : [[`journalctl -o json, ${records} entries`, Math.round(peer), '', '']]),
+      ],
+    )}\n`,
+  );
+  verdicts.check('delivered to one client', best.perSecond, 'at least', 200_000, 'records/s');
+  if (journal === null) verdicts.skip('journalctl', 'it or systemd-journal-remote is not installed');
+  else verdicts.check('delivered, against journalctl', best.perSecond / peer, 'at least', 10, 'times');
+  verdicts.check('memory that grew while streaming', grown, 'at most', MAX_GROWTH_MIB, 'MiB');
+}
+
+async function libraryRate(service: ServiceProcess, records: number): Promise<number> {
+  const started = performance.now();
+  let seen = 0;
+  for await (const _ of libraryQuery(`EVENTS TAKE ${records}`, { socket: service.socket })) seen++;
+  assert.equal(seen, records);
+  return (seen / (performance.now() - started)) * 1000;
+}
+
+async function ingestion(verdicts: Verdicts): Promise<void> {
+  const seconds = sized(options.seconds, 20) || 2;
+  const rows: (string | number)[][] = [];
+  for (const asked of [false, true]) {
+    const run = await ingestWhileAsked(INGESTION_RATE, seconds, asked);
+    rows.push([
+      asked ? 'queries without a pause' : 'no query',
+      Math.round(run.perSecond),
+      run.peakFill,
+      run.gapRecords,
+      run.queries,
+      run.records,
+    ]);
+    for (const fault of run.faults) console.error(fault);
+    if (!asked) continue;
+    verdicts.check(
+      'events lost or stored twice while queries run',
+      run.faults.length,
+      'at most',
+      0,
+      'faults',
+    );
+    verdicts.check('gap records while queries run', run.gapRecords, 'at most', 0, 'records');
+    verdicts.check('fullest ring while queries run', run.peakFill, 'at most', 0.5, 'of it');
+  }
+  const head = ['ingestion', 'events/s', 'peak fill', 'gap records', 'queries', 'records read'];
+  console.log(`\n${table(head, rows)}`);
+}
+
+const directory = options.keep ?? mkdtempSync(join(tmpdir(), 'eventd-bench-query-'));
+mkdirSync(directory, { recursive: true });
+try {
+  process.exitCode = (await main(directory)) ? 0 : 1;
+} finally {
+  if (options.keep === undefined) rmSync(directory, { recursive: true, force: true });
 }

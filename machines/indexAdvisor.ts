@@ -163,12 +163,10 @@ export const indexAdvisorMachine = setup({
       },
     },
     publishing: {
-      description: 'The writers get the set, then it is written down; an INDEX is answered after that (IDX-48).',
+      description:
+        'The writers get the set, then it is written down; an INDEX is answered after that (IDX-48).',
       entry: 'publish',
-      exit: [
-        { type: 'answer', params: ({ context }) => ({ requests: context.deciding }) },
-        'forgetRequests',
-      ],
+      exit: [{ type: 'answer', params: ({ context }) => ({ requests: context.deciding }) }, 'forgetRequests'],
       invoke: {
         src: 'persist',
         onDone: { target: 'observing', actions: 'noteSuccess' },

@@ -286,7 +286,8 @@ export const shardIndexesMachine = setup({
           on: { 'batch.stored': {} },
         },
         holding: {
-          description: 'Until a whole window has passed without an oversized batch or a ring signal (IDX-27).',
+          description:
+            'Until a whole window has passed without an oversized batch or a ring signal (IDX-27).',
           on: {
             'batch.stored': [
               lasting,

@@ -1,4 +1,5 @@
 /* Row copies in JavaScript (src/native/addon.ts). */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,16 +164,25 @@ static napi_value copy_step_call(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/* Rows read before looking again at what is left of the slice. */
+#define CHUNK_ROWS 500
+
 struct reading {
   struct row_copy *copy;
   int64_t handle;
-  uint64_t max_rows;
+  /*
+   * What is left of the slice, for all copies together: while one thread does not get a processor another
+   * one reads more of its own.
+   */
+  _Atomic int64_t *rows_left;
   bool waits;
 };
 
 static void read_one(void *item) {
   struct reading *reading = item;
-  reading->waits = row_copy_read(reading->copy, reading->max_rows);
+  while (!reading->waits && atomic_fetch_sub(reading->rows_left, CHUNK_ROWS) > 0) {
+    reading->waits = row_copy_read(reading->copy, CHUNK_ROWS);
+  }
 }
 
 static napi_value copy_read_call(napi_env env, napi_callback_info info) {
@@ -183,13 +193,14 @@ static napi_value copy_read_call(napi_env env, napi_callback_info info) {
   if (!util_args(env, info, 2, arguments, NULL) || !util_array(env, arguments[0], "copies", &count)) return NULL;
   if (!util_int(env, arguments[1], "maxRows", 1, UINT32_MAX, &rows)) return NULL;
   if (count > MAX_COPIES) return util_throw(env, "ERR_OUT_OF_RANGE", "more than %d copies", MAX_COPIES);
+  _Atomic int64_t rows_left = rows;
   struct reading readings[MAX_COPIES];
   void *items[MAX_COPIES];
   uint32_t entered = 0;
   for (; entered < count; entered++) {
     struct reading *reading = &readings[entered];
     if (napi_get_element(env, arguments[0], entered, &element) != napi_ok) break;
-    *reading = (struct reading){.max_rows = (uint64_t)rows};
+    *reading = (struct reading){.rows_left = &rows_left};
     reading->copy = own_copy(env, element, &reading->handle);
     if (reading->copy == NULL) break;
     items[entered] = reading;

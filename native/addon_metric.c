@@ -288,6 +288,18 @@ static napi_value slice(napi_env env, napi_callback_info call) {
   return with_step(env, argv[0], slice_step, &max);
 }
 
+static napi_value oldest_step(napi_env env, struct metric_step *step, const void *rest) {
+  napi_value result;
+  napi_create_bigint_int64(env, metric_step_oldest(step), &result);
+  return result;
+}
+
+static napi_value oldest(napi_env env, napi_callback_info call) {
+  napi_value argv[1];
+  if (!util_args(env, call, 1, argv, NULL)) return NULL;
+  return with_step(env, argv[0], oldest_step, NULL);
+}
+
 static napi_value left(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   int64_t handle;
@@ -324,6 +336,7 @@ napi_value addon_metric_init(napi_env env, napi_value exports) {
   util_export(env, exports, "metricResolve", resolve);
   util_export(env, exports, "metricSort", sort);
   util_export(env, exports, "metricSlice", slice);
+  util_export(env, exports, "metricOldest", oldest);
   util_export(env, exports, "metricLeft", left);
   util_export(env, exports, "metricAgain", again);
   return exports;

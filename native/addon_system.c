@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,21 @@ static int unix_address(const char *path, struct sockaddr_un *address, socklen_t
   return 0;
 }
 
+/*
+ * A socket kept for the time when no descriptor is left: a service manager that hears nothing would end
+ * the process for it. Made with the first datagram, shared by all threads, never closed.
+ */
+static _Atomic int reserve_socket = -1;
+
+static int datagram_socket(void) { return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0); }
+
+static void make_reserve(void) {
+  int none = -1;
+  if (atomic_load(&reserve_socket) >= 0) return;
+  int fd = datagram_socket();
+  if (fd >= 0 && !atomic_compare_exchange_strong(&reserve_socket, &none, fd)) close(fd);
+}
+
 static napi_value send_datagram(napi_env env, napi_callback_info call) {
   napi_value argv[2];
   const uint8_t *data;
@@ -108,9 +124,11 @@ static napi_value send_datagram(napi_env env, napi_callback_info call) {
   socklen_t length;
   int error = unix_address(path, &address, &length);
   if (error == 0) {
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || sendto(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
-                         (const struct sockaddr *)&address, length) < 0) {
+    make_reserve();
+    int fd = datagram_socket();
+    int sender = fd >= 0 ? fd : atomic_load(&reserve_socket);
+    if (sender < 0 || sendto(sender, data, size, MSG_DONTWAIT | MSG_NOSIGNAL,
+                             (const struct sockaddr *)&address, length) < 0) {
       error = errno;
     }
     if (fd >= 0) close(fd);

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <unistd.h>
@@ -51,6 +52,8 @@ static void work_on(struct batch *batch) {
 
 static void *help(void *unused) {
   (void)unused;
+  /* Who wakes up for a query does not push aside who drains a ring. */
+  sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
   pthread_mutex_lock(&lock);
   for (;;) {
     if (first == NULL) pthread_cond_wait(&work_waits, &lock);

@@ -179,8 +179,9 @@ static int fill(struct metric_reader *reader, uint32_t index) {
       return found;
     }
     int64_t until = found == SQLITE_ROW ? next.row.start - 1 : reader->to;
-    /* The sample before those of the window has to be in the range (ROL-31). */
-    bool unusable = found == SQLITE_ROW && (next.row.start <= place->raw_until || (asks_for_deltas(reader) && !place->any));
+    /* What lies before the window comes first: of a delta, the sample before has to be in the range (ROL-31). */
+    bool adjoins = found == SQLITE_ROW && place->rowid == INT64_MAX && place->timestamp == until;
+    bool unusable = adjoins && (next.row.start <= place->raw_until || (asks_for_deltas(reader) && !place->any));
     if (unusable) until = next.end;
     if (place->rowid != INT64_MAX || place->timestamp < until || found == SQLITE_DONE) {
       int rc = read_samples(reader, index, until);

@@ -329,6 +329,15 @@ size_t metric_step_slice(struct metric_step *step, size_t max) {
   return step->slice_end - step->slice_first;
 }
 
+int64_t metric_step_oldest(const struct metric_step *step) {
+  int64_t oldest = INT64_MAX;
+  if (!step->sorted) return oldest;
+  for (size_t place = step->slice_first; place < step->slice_end; place++) {
+    if (step->order[place].timestamp < oldest) oldest = step->order[place].timestamp;
+  }
+  return oldest;
+}
+
 size_t metric_step_left(const struct metric_step *step) { return step->sorted ? step->count - step->next : 0; }
 
 struct metric_slice metric_step_present(const struct metric_step *step) {

@@ -84,6 +84,9 @@ struct metric_slice {
 size_t metric_step_slice(struct metric_step *step, size_t max);
 struct metric_slice metric_step_present(const struct metric_step *step);
 
+/* The oldest timestamp of the present slice; INT64_MAX when that is empty. */
+int64_t metric_step_oldest(const struct metric_step *step);
+
 /* Samples of a sorted step that no slice has had; 0 for one that is not sorted. */
 size_t metric_step_left(const struct metric_step *step);
 

@@ -9,19 +9,21 @@
 
 #define UTF8_REPAIRABLE (UINT32_MAX / 3)
 
+/* As msgpack strings of up to 31 bytes: a head byte, then the name. */
 static const struct {
-  const char *name;
+  const char *encoded;
+  /* Without the head. */
   uint8_t length;
 } column_names[RECORD_COLUMNS] = {
-    [RECORD_TIMESTAMP] = {"timestamp", 9},
-    [RECORD_CPU_ID] = {"cpu_id", 6},
-    [RECORD_SEQUENCE] = {"sequence", 8},
-    [RECORD_ORIGIN_CLASS] = {"origin_class", 12},
-    [RECORD_EVENT_TYPE] = {"event_type", 10},
-    [RECORD_EFFECTIVE_TOKEN_GUID] = {"effective_token_guid", 20},
-    [RECORD_TRUE_TOKEN_GUID] = {"true_token_guid", 15},
-    [RECORD_PROCESS_GUID] = {"process_guid", 12},
-    [RECORD_BOOT_ID] = {"boot_id", 7},
+    [RECORD_TIMESTAMP] = {"\xa9" "timestamp", 9},
+    [RECORD_CPU_ID] = {"\xa6" "cpu_id", 6},
+    [RECORD_SEQUENCE] = {"\xa8" "sequence", 8},
+    [RECORD_ORIGIN_CLASS] = {"\xac" "origin_class", 12},
+    [RECORD_EVENT_TYPE] = {"\xaa" "event_type", 10},
+    [RECORD_EFFECTIVE_TOKEN_GUID] = {"\xb4" "effective_token_guid", 20},
+    [RECORD_TRUE_TOKEN_GUID] = {"\xaf" "true_token_guid", 15},
+    [RECORD_PROCESS_GUID] = {"\xac" "process_guid", 12},
+    [RECORD_BOOT_ID] = {"\xa7" "boot_id", 7},
 };
 
 /* One top-level pair with a string key. Offsets into the payload unless said otherwise. */
@@ -50,7 +52,7 @@ void record_builder_free(struct record_builder *builder) {
 static int column_of(const uint8_t *name, size_t length) {
   if (length < 6 || length > 20) return -1;
   for (int i = 0; i < RECORD_COLUMNS; i++) {
-    if (column_names[i].length == length && memcmp(column_names[i].name, name, length) == 0) return i;
+    if (column_names[i].length == length && memcmp(column_names[i].encoded + 1, name, length) == 0) return i;
   }
   return -1;
 }
@@ -214,7 +216,7 @@ static void write_all(struct record_builder *builder, struct msgpack_writer *wri
   }
   msgpack_write_map(writer, shown);
   for (int i = 0; i < RECORD_COLUMNS; i++) {
-    msgpack_write_str(writer, column_names[i].name, column_names[i].length);
+    msgpack_write_raw(writer, column_names[i].encoded, column_names[i].length + 1u);
     const struct record_pair *pair = fallback[i];
     if (columns[i].kind == RECORD_NULL && pair != NULL) {
       write_slice(writer, (struct msgpack_slice){payload + pair->value, payload + pair->value_end}, pair->utf8);

@@ -9,12 +9,14 @@ const MACHINES = [
   ['daemon', 'daemonMachine', 'One per process: start, ready, reload, shutdown.'],
   ['cpuReader', 'cpuReaderMachine', 'One per CPU ring, all in the readers’ thread.'],
   ['shardWriter', 'shardWriterMachine', 'One per shard, each in a thread of its own.'],
+  ['shardIndexes', 'shardIndexesMachine', 'One per shard, beside its writer and in the same thread.'],
   [
     'recordWriter',
     'recordWriterMachine',
     'One per store of logs and of metrics, each in a thread of its own.',
   ],
   ['retentionSweeper', 'retentionSweeperMachine', 'One per process, in a thread of its own.'],
+  ['indexAdvisor', 'indexAdvisorMachine', 'One per process, in a thread of its own.'],
   ['querySession', 'querySessionMachine', 'One per connection to the query socket, on the main thread.'],
 ];
 

@@ -72,9 +72,7 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
   const { cpu, shards } = options;
   const reports$ = new Subject<FromReaders>();
   const builds = shards.map(({ channel, building }) =>
-    building === undefined || building === null
-      ? null
-      : new BuildWatch(channel, new BuildSignal(building)),
+    building === undefined || building === null ? null : new BuildWatch(channel, new BuildSignal(building)),
   );
   let drain: DrainHandle | null = null;
   let ring = options.ring;

@@ -75,10 +75,11 @@ export async function checkInstallation(
       [settings.LogStorePath, LOG_SCHEMA],
       [settings.MetricStorePath, METRIC_SCHEMA],
     ] as const) {
+      if (!mayBeMade(dirname(path), findings)) continue;
       // A damaged one is set aside and made anew; one of an unknown version is left alone (FAIL-18, FAIL-21).
       const { file, state, detail } = inspectStore(path, schema);
       if (state === 'unusable') findings.warn(detail);
-      else if (mayBeMade(dirname(path), findings)) findings.ok(`${file}: ${detail}`);
+      else findings.ok(`${file}: ${detail}`);
     }
     await checkSockets(settings, findings);
   }

@@ -3,6 +3,7 @@
  * `Machine\System\eventd`, watches them, and keeps what is in force when the registry is gone (FAIL-25).
  */
 
+import { SecurityPatterns } from '../../src/access/securityPatterns.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import {
   type AppliedChange,
@@ -39,6 +40,8 @@ export class Configuration {
   #values: readonly RegistryValue[];
   #unavailable: string | null = null;
   readonly service: ServiceSettings;
+  /** Who may read what, always as the registry has it now (ACL-45, ACL-46). */
+  readonly patterns: SecurityPatterns;
 
   private constructor(
     registry: Registry,
@@ -51,6 +54,7 @@ export class Configuration {
     this.#values = read.values;
     this.#settings = read.settings;
     this.service = service;
+    this.patterns = new SecurityPatterns(registry, log);
     registry.onAvailability((state) => {
       this.#unavailable = state.available ? null : state.reason;
     });
@@ -137,6 +141,7 @@ export class Configuration {
 
   #notified(): void {
     const events = this.#watch?.take() ?? [];
+    this.patterns.apply(events, EVENTD_KEY);
     // A key that was deleted and made again needs a new watch (HOST-46).
     if (events.some(({ type }) => type === 'keyDeleted')) {
       this.#watch?.close();
@@ -149,6 +154,8 @@ export class Configuration {
   #rearm(delayMs = 100): void {
     try {
       this.#watch = armWatch(this.#registry, () => this.#notified());
+      // What happened without a watch is unknown.
+      this.patterns.invalidate();
       this.#changed$.next();
     } catch {
       setTimeout(() => this.#rearm(Math.min(delayMs * 2, 5000)), delayMs).unref();

@@ -3,6 +3,7 @@ import type { ReaderDump } from '../messages.js';
 import type { IndexSurvey } from './indexThread.js';
 import type { RecordSurvey } from './recordPipeline.js';
 import type { RetentionSurvey } from './retentionThread.js';
+import type { RollupSurvey } from './rollupThread.js';
 import type { DaemonSurvey, PathSurvey, WriterSurvey } from './survey.js';
 
 /** A piece of a line: words before and after a value, which is aligned with its like on other lines. */
@@ -26,6 +27,7 @@ export function dumpText(survey: DaemonSurvey): string {
     ...aligned(survey.records.map(recordCells)),
     ...(survey.retention === null ? [] : retentionLines(survey.retention)),
     ...(survey.indexes === null ? [] : indexLines(survey.indexes, path)),
+    ...(survey.rollups === null ? [] : rollupLines(survey.rollups)),
     `  queries: ${queries === null ? 'no socket' : wordsOf(queries)}`,
     `  memory: ${mebibytes(survey.residentBytes)} MiB resident, ${mebibytes(survey.heapBytes)} MiB of it the main thread's heap`,
   ];
@@ -74,6 +76,15 @@ function indexLines({ desired, dump }: IndexSurvey, path: PathSurvey | null): st
     ...(path?.writers ?? [])
       .filter(({ indexes }) => indexes.length > 0)
       .map(({ shard, indexes }) => `    writer ${shard} has ${listed(indexes)}`),
+  ];
+}
+
+function rollupLines({ desired, dump }: RollupSurvey): string[] {
+  const rows = dump === null ? 'no answer' : `${dump.rows} rows of ${dump.samples} samples`;
+  const failure = dump?.lastFailure ?? null;
+  return [
+    `  rollups: ${dump?.state ?? 'no answer'}, ${rows}, kept: ${listed(desired)}`,
+    ...(failure === null ? [] : [`    rollups failed: ${failure.code}: ${failure.message}`]),
   ];
 }
 

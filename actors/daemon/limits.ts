@@ -6,6 +6,7 @@ import type { WriterLimits } from '../../machines/shardWriter.js';
 import type { SheddingLimits } from '../../src/indexes/batchWindow.js';
 import type { Settings, SettingValue } from '../../src/registry/settings.js';
 import type { QueryLimits } from '../query/service.js';
+import type { RollupSettings } from '../rollupAdvisor/messages.js';
 
 export function writerLimits({ MaxBatchSize, MaxBatchLatencyMs }: Settings): WriterLimits {
   return { maxBatchSize: MaxBatchSize, maxBatchLatencyMs: MaxBatchLatencyMs };
@@ -18,6 +19,26 @@ export function advisorLimits(settings: Settings): AdvisorLimits {
     intervalMinutes: settings.AdaptiveIndexPolicyIntervalMinutes,
     createThreshold: settings.AdaptiveIndexCreateThreshold,
     dropThreshold: settings.AdaptiveIndexDropThreshold,
+  };
+}
+
+/** After its end a window waits for late batches this long, ms, beside the time a batch may take (ROL-19). */
+const LATE_BATCHES_MS = 5000;
+
+/** CFG-28, CFG-34..36, and what bears on the computation. */
+export function rollupSettings(settings: Settings): RollupSettings {
+  return {
+    policy: {
+      windowHours: settings.AdaptiveRollupWindowHours,
+      intervalMinutes: settings.AdaptiveIndexPolicyIntervalMinutes,
+      createThreshold: settings.AdaptiveRollupCreateThreshold,
+      dropThreshold: settings.AdaptiveRollupDropThreshold,
+    },
+    computation: {
+      completionDelayNs: BigInt(settings.MetricMaxBatchLatencyMs + LATE_BATCHES_MS) * 1_000_000n,
+      retentionDays: settings.MetricRetentionDays,
+      sizeLimited: settings.MetricRetentionMaxBytes > 0n,
+    },
   };
 }
 

@@ -4,13 +4,16 @@
  */
 import { readFileSync } from 'node:fs';
 import type { AnyActorRef } from 'xstate';
+import { RingAuditSink } from '../../src/host/accessAuditSink.js';
 import { type BootId, readBootId } from '../../src/host/bootId.js';
 import { formatPlainGuid } from '../../src/host/guid.js';
 import { attachAllRings, checkKmesSource, type KmesSource } from '../../src/host/kmes.js';
 import { Notifier, watchdogPingMs } from '../../src/host/notify.js';
 import { foreignRootProblem, resolveAdminGroups } from '../../src/host/peerIdentity.js';
+import type { Adapter } from '../../src/host/platform.js';
 import { choosePlatform, type HostChoice } from '../../src/host/platform.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
+import { IdentityStamps, readProcessStat } from '../../src/kmesd/identity.js';
 import { native, type RingInfo } from '../../src/native/addon.js';
 import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
 import type { Settings } from '../../src/registry/settings.js';
@@ -38,10 +41,12 @@ import { EventPipeline } from './eventPipeline.js';
 import { HealthMetrics } from './healthMetrics.js';
 import { Heartbeat } from './heartbeat.js';
 import { IndexThread } from './indexThread.js';
+import { LeaseQueue } from './leaseQueue.js';
 import { advisorLimits, queryLimits, recorded, sheddingLimits, writerLimits } from './limits.js';
 import { PathReports } from './pathReports.js';
 import { RecordPaths } from './recordPaths.js';
 import { RetentionThread } from './retentionThread.js';
+import { RollupThread } from './rollupThread.js';
 import { type DaemonSurvey, figuresOf } from './survey.js';
 
 export interface DaemonOptions {
@@ -81,11 +86,19 @@ export class DaemonRuntime {
   #unlockStore: (() => void) | null = null;
   #boot: BootResolution | null = null;
   #queries: QueryService | null = null;
+  #accessAdapter: Adapter = 'linux';
+  #auditSink: RingAuditSink | null = null;
   #inspector: InspectorServer | null = null;
   #pipeline: EventPipeline | null = null;
   #records: RecordPaths | null = null;
   #retention: RetentionThread | null = null;
   #indexes: IndexThread | null = null;
+  /** The set of the last run is known. */
+  #indexesReady: Promise<void> = Promise.resolve();
+  #rollups: RollupThread | null = null;
+  /** Retention and rollups take turns with the metric writer. */
+  readonly #metricLeases = new LeaseQueue(() => this.#records?.lender('metric') ?? null);
+  readonly #retentionTurns = this.#metricLeases.user();
   readonly #health = new HealthMetrics();
   readonly #heartbeat: Heartbeat;
   readonly #pathReports: PathReports;
@@ -151,6 +164,7 @@ export class DaemonRuntime {
       throw new Error('the LCS registry adapter is not part of this version; start with --host linux');
     }
     if (platform.adapters.kmes === 'peios') this.#kmes = { kind: 'kernel' };
+    this.#accessAdapter = platform.adapters.kacs;
     const registry = await openEmbeddedRegistry(this.#options.registryFile, this.#log);
     this.#configuration = await Configuration.load(registry, this.#log).catch(async (error: unknown) => {
       await registry.close();
@@ -174,7 +188,9 @@ export class DaemonRuntime {
     }
     // A recovery of the event path comes through here again, and the other stores are none of its business.
     this.#records ??= this.#openRecords();
-    await this.#startIndexes();
+    // Its thread starts beside the next phase; the writers are what needs the set.
+    this.#indexesReady = this.#startIndexes();
+    this.#indexesReady.catch(() => undefined);
   }
 
   /** LIFE-107, LIFE-124: what was decided before is known when the writers start. Once. */
@@ -207,7 +223,10 @@ export class DaemonRuntime {
         else this.#pipeline.queue(event);
       },
       onDiskFull: () => this.#retention?.diskFull(),
-      onCommit: (store, rows, ms) => this.#health.committed(store, null, rows, ms),
+      onCommit: (store, rows, ms) => {
+        this.#health.committed(store, null, rows, ms);
+        if (store === 'metric') this.#rollups?.committed(rows);
+      },
       onInspection: (message) => this.#inspector?.publish(message as InspectionMessage),
     });
     records.openStores();
@@ -228,6 +247,7 @@ export class DaemonRuntime {
 
   /** Phase 4 (LIFE-112..114): the rings are mapped since phase 1; here each learns where it goes on. */
   async attachKmes(): Promise<void> {
+    await this.#indexesReady;
     const stores = present(this.#stores, 'stores');
     const pipeline = new EventPipeline({
       shards: stores.shards,
@@ -267,7 +287,11 @@ export class DaemonRuntime {
         error: (details, text) => this.#log.error(text, { ...details }),
       },
       adminGids,
+      patterns: present(this.#configuration, 'configuration').patterns,
+      adapter: this.#accessAdapter,
+      ...this.#audits(),
       policy: present(this.#indexes, 'index policy'),
+      rollupUsed: (pair) => this.#rollups?.used(pair),
       onInspect: { next: this.#feed.discover },
     });
     this.#records?.bind();
@@ -284,6 +308,7 @@ export class DaemonRuntime {
           this.#records?.inspect(on);
           this.#retention?.inspect(on);
           this.#indexes?.inspect(on);
+          this.#rollups?.inspect(on);
         },
         figures: async () => figuresOf(await this.#survey(FIGURES_WAIT_MS)),
         configuration: () => present(this.#configuration, 'configuration').report(),
@@ -291,10 +316,28 @@ export class DaemonRuntime {
     }
   }
 
+  /** On a stand-in the audit records of reads are ours to write (ACL-85). */
+  #audits(): { readonly audits?: RingAuditSink } {
+    if (this.#accessAdapter === 'peios' || this.#kmes.kind === 'kernel') return {};
+    const { pid } = process;
+    const own = readProcessStat(pid);
+    const identity = new IdentityStamps(this.#identity.guid).of(
+      process.geteuid?.() ?? 0,
+      own === null ? null : { pid, startTime: own.startTime },
+    );
+    this.#auditSink ??= new RingAuditSink(this.#kmes.directory, identity, this.#log);
+    return { audits: this.#auditSink };
+  }
+
   /** Phase 6 (LIFE-119..122). */
   async startActors(): Promise<void> {
     const pipeline = present(this.#pipeline, 'pipeline');
-    await Promise.all([pipeline.start(), this.#records?.start(), this.#startRetention()]);
+    await Promise.all([
+      pipeline.start(),
+      this.#records?.start(),
+      this.#startRetention(),
+      this.#startRollups(),
+    ]);
     if (this.#inspecting) pipeline.inspect(true);
     for (const record of this.#owedRecords.splice(0)) pipeline.queue(record);
     for (const { shard, error } of present(this.#stores, 'stores').excluded) {
@@ -320,11 +363,30 @@ export class DaemonRuntime {
       metricStorePath: settings.MetricStorePath,
       bootId: this.#identity.guid,
       log: this.#log,
-      lender: (store) => (store === 'event' ? this.#pipeline : (this.#records?.lender(store) ?? null)),
+      lender: (store) => {
+        if (store === 'metric') return this.#retentionTurns;
+        return store === 'event' ? this.#pipeline : (this.#records?.lender(store) ?? null);
+      },
       onInspection: (message) => this.#inspector?.publish(message as InspectionMessage),
     });
     this.#retention.inspect(this.#inspecting);
     await this.#retention.start();
+  }
+
+  /** LIFE-124; a recovery of the event path leaves them alone. */
+  async #startRollups(): Promise<void> {
+    if (this.#rollups !== null) return;
+    const settings = this.#settings;
+    this.#rollups = new RollupThread({
+      settings,
+      eventStorePath: settings.EventStorePath,
+      metricStorePath: settings.MetricStorePath,
+      log: this.#log,
+      lender: this.#metricLeases.user(),
+      onInspection: (message) => this.#inspector?.publish(message as InspectionMessage),
+    });
+    this.#rollups.inspect(this.#inspecting);
+    await this.#rollups.start();
   }
 
   /** Phase 7 (LIFE-125, LIFE-126, LIFE-138). */
@@ -375,6 +437,7 @@ export class DaemonRuntime {
       this.#queries?.updateLimits(queryLimits(settings));
       this.#records?.setLimits(settings);
       this.#retention?.setLimits(settings);
+      this.#rollups?.setLimits(settings);
       if (applied.some(({ key }) => key === 'HealthMetricIntervalSeconds')) {
         this.#heartbeat.startReports(settings.HealthMetricIntervalSeconds);
       }
@@ -437,6 +500,7 @@ export class DaemonRuntime {
       this.#queries?.stop(),
       this.#retention?.stop(deadlineMs),
       this.#indexes?.stop(deadlineMs),
+      this.#rollups?.stop(deadlineMs),
     ]);
   }
 
@@ -468,7 +532,13 @@ export class DaemonRuntime {
 
   /** Step 8 (LIFE-208), and everything else that is open. */
   async release(): Promise<void> {
-    await Promise.all([this.#pipeline?.release(), this.#records?.release(), this.#retention?.release(), this.#indexes?.release()]);
+    await Promise.all([
+      this.#pipeline?.release(),
+      this.#records?.release(),
+      this.#retention?.release(),
+      this.#indexes?.release(),
+      this.#rollups?.release(),
+    ]);
     this.#pipeline = null;
     this.#records = null;
     // Rings that no pipeline took over.
@@ -477,6 +547,7 @@ export class DaemonRuntime {
     await this.#configuration?.close();
     await this.#inspector?.close();
     this.#inspector = null;
+    this.#auditSink?.close();
     this.#unlockStore?.();
     this.#unlockStore = null;
   }
@@ -506,6 +577,7 @@ export class DaemonRuntime {
       records: (await this.#records?.survey(waitMs)) ?? [],
       retention: (await this.#retention?.survey(waitMs)) ?? null,
       indexes: (await this.#indexes?.survey(waitMs)) ?? null,
+      rollups: (await this.#rollups?.survey(waitMs)) ?? null,
       queries: this.#queries?.stats() ?? null,
       residentBytes: rss,
       heapBytes: heapUsed,

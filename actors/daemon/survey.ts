@@ -1,13 +1,14 @@
 /** What the daemon knows of itself at one instant: for the diagnostic dump and the debug socket. */
 import type { CommitFailure, LostRange } from '../../machines/shardWriter.js';
-import type { ChannelStatus } from '../../src/native/addon.js';
 import { indexNameOf } from '../../src/indexes/fields.js';
+import type { ChannelStatus } from '../../src/native/addon.js';
 import type { ActorFigures, Figures } from '../inspector/figures.js';
 import type { ReaderDump, WriterDump } from '../messages.js';
 import type { QueryServiceStats } from '../query/service.js';
 import type { IndexSurvey } from './indexThread.js';
 import type { RecordSurvey } from './recordPipeline.js';
 import type { RetentionSurvey } from './retentionThread.js';
+import type { RollupSurvey } from './rollupThread.js';
 
 export interface WriterSurvey {
   readonly shard: number;
@@ -55,13 +56,15 @@ export interface DaemonSurvey {
   readonly retention: RetentionSurvey | null;
   /** The index policy; null before there is any. */
   readonly indexes: IndexSurvey | null;
+  /** Null before there is any. */
+  readonly rollups: RollupSurvey | null;
   readonly queries: QueryServiceStats | null;
   readonly residentBytes: number;
   readonly heapBytes: number;
 }
 
 /** The survey as the debug socket tells it. */
-export function figuresOf({ path, records, retention, indexes, ...daemon }: DaemonSurvey): Figures {
+export function figuresOf({ path, records, retention, indexes, rollups, ...daemon }: DaemonSurvey): Figures {
   return {
     daemon: {
       upSeconds: Math.floor(daemon.upSeconds),
@@ -74,6 +77,7 @@ export function figuresOf({ path, records, retention, indexes, ...daemon }: Daem
     ...Object.fromEntries(records.map((record) => [`${record.store}-writer`, recordFigures(record)])),
     ...(retention === null ? {} : { retention: retentionFigures(retention) }),
     ...(indexes === null ? {} : indexFigures(indexes)),
+    ...(rollups === null ? {} : rollupFigures(rollups)),
   };
 }
 
@@ -131,6 +135,31 @@ function indexFigures({ desired, dump }: IndexSurvey): Figures {
       [`index:${field}`, { queries: count, priority, why, index: indexNameOf(field) }] as const,
   );
   return { 'index-advisor': policy, ...Object.fromEntries<ActorFigures>(fields) };
+}
+
+/** The advisor, and an entry of its own for every pair it knows: what it was decided, and why. */
+function rollupFigures({ desired, dump }: RollupSurvey): Figures {
+  const advisor: ActorFigures = {
+    answers: dump !== null,
+    pairs: desired.length,
+    ...(dump === null
+      ? {}
+      : {
+          decisions: dump.decisions,
+          decidedAt: dump.decidedAt === null ? null : String(dump.decidedAt),
+          rows: dump.rows,
+          samples: dump.samples,
+          pauses: dump.pauses,
+          windowHours: dump.limits.windowHours,
+          createThreshold: dump.limits.createThreshold,
+          dropThreshold: dump.limits.dropThreshold,
+          failure: dump.lastFailure?.code ?? null,
+        }),
+  };
+  const pairs = (dump?.verdicts ?? []).map(
+    ({ field, count, priority, why }) => [`rollup:${field}`, { queries: count, priority, why }] as const,
+  );
+  return { 'rollup-advisor': advisor, ...Object.fromEntries<ActorFigures>(pairs) };
 }
 
 function readerFigures({ drain, fill }: ReaderDump): ActorFigures {

@@ -12,6 +12,7 @@ import {
   type StoreName,
   storesOf,
 } from '../../src/query/job.js';
+import type { Survey } from '../../src/query/survey.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { EventDatabases } from '../../src/stores/eventDatabases.js';
 import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
@@ -37,13 +38,21 @@ import {
 import { memoryExceeded, Scratch } from './scratch.js';
 import type { StageContext } from './stages/context.js';
 import { runStages } from './stages/stages.js';
+import { Surveys } from './surveys.js';
 
 /** A file that cannot be opened is reported at most this often, in ms. */
 const WARNING_INTERVAL_MS = 60_000;
 
+/** What a query does: its job, or a survey before it. */
+type Work =
+  | { readonly kind: 'job'; readonly job: QueryJob }
+  | { readonly kind: 'survey'; readonly survey: Survey };
+
 interface RunningQuery {
   readonly id: number;
-  readonly job: QueryJob;
+  readonly work: Work;
+  /** The stores it reads. */
+  readonly stores: readonly StoreName[];
   readonly deadline: bigint;
   /** The store of which a stream's initial set is read. */
   readonly seam: 'events' | 'logs' | null;
@@ -81,6 +90,7 @@ export class QueryExecutor {
   readonly #queries = new Map<number, RunningQuery>();
   readonly #memory: QueryMemory;
   readonly #worker: number;
+  readonly #surveys = new Surveys();
   readonly #warnedAt = new Map<string, number>();
   /** Queries with a step to do, or with a cursor and a credit, in the order of their turns. */
   #ready: RunningQuery[] = [];
@@ -135,7 +145,11 @@ export class QueryExecutor {
 
   receive(message: Exclude<ToQueryWorker, { type: 'worker.stop' }>): void {
     if (message.type === 'query.run') {
-      void this.#start(message);
+      void this.#start(message, { kind: 'job', job: message.job });
+      return;
+    }
+    if (message.type === 'query.survey') {
+      void this.#start({ ...message, credits: 0, seam: null }, { kind: 'survey', survey: message.survey });
       return;
     }
     const query = this.#queries.get(message.id);
@@ -159,11 +173,15 @@ export class QueryExecutor {
     for (const { pool } of Object.values(this.#stores)) pool.close();
   }
 
-  async #start(message: Extract<ToQueryWorker, { type: 'query.run' }>): Promise<void> {
-    const { id, job, deadline, credits, seam } = message;
+  async #start(
+    message: Pick<Extract<ToQueryWorker, { type: 'query.run' }>, 'id' | 'deadline' | 'credits' | 'seam'>,
+    work: Work,
+  ): Promise<void> {
+    const { id, deadline, credits, seam } = message;
     const query: RunningQuery = {
       id,
-      job,
+      work,
+      stores: work.kind === 'job' ? storesOf(work.job) : [work.survey.store],
       deadline,
       credits,
       seam,
@@ -181,7 +199,7 @@ export class QueryExecutor {
     this.#queries.set(id, query);
     try {
       const listed = this.#commits.next;
-      for (const name of storesOf(job)) {
+      for (const name of query.stores) {
         const { pool, ...store } = this.#stores[name];
         const files = store.files();
         pool.retain(files);
@@ -190,7 +208,7 @@ export class QueryExecutor {
         if (!this.#queries.has(id)) return pool.release(connections);
         query.connections.set(name, connections);
       }
-      if (needsScratch(job)) query.scratch = new Scratch(query.memory);
+      if (work.kind === 'job' && needsScratch(work.job)) query.scratch = new Scratch(query.memory);
       this.#open(query, listed);
     } catch (error) {
       this.#failWith(query, error);
@@ -208,10 +226,21 @@ export class QueryExecutor {
     this.#post({ type: 'query.executing', id: query.id, slots });
     for (const slot of slots) this.#native.slotDeadline(slot, remainingMs);
     if (query.seam !== null) this.#beginSnapshots(query, query.seam, listed);
-    if (query.job.stages.length === 0) this.#openCursor(query);
-    else query.steps = runStages(query.job.stages, this.#contextOf(query));
+    const { work } = query;
+    if (work.kind === 'survey') query.steps = this.#survey(query, work.survey);
+    else if (work.job.stages.length > 0) query.steps = runStages(work.job.stages, this.#contextOf(query));
+    else this.#openCursor(query, work.job);
     query.opened = true;
     this.#makeReady(query);
+  }
+
+  /** Its last step is the answer. */
+  *#survey(query: RunningQuery, survey: Survey): Generator<void, void, void> {
+    const found = yield* this.#surveys.run(survey, this.#contextOf(query));
+    // A generator cannot be ended from within.
+    query.steps = null;
+    this.#release(query);
+    this.#post({ type: 'query.surveyed', id: query.id, found });
   }
 
   /** All the job reads of the store comes from one snapshot per database, and a stream goes on behind it (STR-3). */
@@ -242,8 +271,8 @@ export class QueryExecutor {
     };
   }
 
-  #openCursor(query: RunningQuery): void {
-    const { store, sql, params, sort, skip, take, fields, encoded } = query.job.read;
+  #openCursor(query: RunningQuery, job: QueryJob): void {
+    const { store, sql, params, sort, skip, take, fields, shown, encoded } = job.read;
     const slots = slotsOfSource(query, store);
     if (slots.length === 0) return;
     const bound = bindRanges(params, query.ranges);
@@ -254,6 +283,7 @@ export class QueryExecutor {
         skip,
         take,
         fields,
+        shown: shown ?? null,
         encoded,
       }),
     );
@@ -293,7 +323,8 @@ export class QueryExecutor {
     try {
       if (steps.next().done === true) {
         query.steps = null;
-        this.#openCursor(query);
+        if (query.work.kind === 'survey') return;
+        this.#openCursor(query, query.work.job);
       }
       this.#makeReady(query);
     } catch (error) {
@@ -355,9 +386,7 @@ export class QueryExecutor {
       this.#fail(query, { kind: 'refused', text: refusal.text });
       return;
     }
-    const what = storesOf(query.job)
-      .map((store) => this.#stores[store].what)
-      .join(', ');
+    const what = query.stores.map((store) => this.#stores[store].what).join(', ');
     this.#warn('read', `a query failed while reading the ${what} databases`, errorText(error));
     const detail = code === null ? '' : ` (${code})`;
     this.#fail(query, {

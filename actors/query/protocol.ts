@@ -3,6 +3,7 @@
  * under credits: a worker fills a frame only while it holds one for the query.
  */
 import type { QueryJob } from '../../src/query/job.js';
+import type { Found, Survey } from '../../src/query/survey.js';
 import type { Seam } from './tail/protocol.js';
 
 /** One result message holds about this much (WIRE-7). */
@@ -40,6 +41,8 @@ export type ToQueryWorker =
       /** A stream's initial set: this store is read from snapshots, and where they end is told (STR-3). */
       readonly seam: 'events' | 'logs' | null;
     }
+  /** Which names there are, before the query itself. Answered by `query.surveyed`, or `query.failed`. */
+  | { readonly type: 'query.survey'; readonly id: number; readonly survey: Survey; readonly deadline: bigint }
   | { readonly type: 'query.credit'; readonly id: number }
   | { readonly type: 'query.cancel'; readonly id: number }
   /** Close everything and exit. */
@@ -56,6 +59,8 @@ export type FromQueryWorker =
       readonly records: number;
       readonly frame: Uint8Array;
     }
+  /** The last word about a survey. */
+  | { readonly type: 'query.surveyed'; readonly id: number; readonly found: Found }
   /** The last word about a query in either case: its connections are given back. */
   | { readonly type: 'query.finished'; readonly id: number }
   | { readonly type: 'query.failed'; readonly id: number; readonly failure: QueryFailure }

@@ -5,15 +5,18 @@
 import type { Server, Socket } from 'node:net';
 import type { InspectionEvent, Observer } from 'xstate';
 import type { QuerySessionOutcome } from '../../machines/querySession.js';
+import { AccessSession } from '../../src/access/accessSession.js';
 import { mayAdminister } from '../../src/access/adminDescriptor.js';
 import type { Caller, StoredDescriptor } from '../../src/access/caller.js';
-import { type EventReader, mayReadEvents } from '../../src/access/eventReadGate.js';
+import type { AuditSink } from '../../src/access/embeddedCaller.js';
+import { SecurityPatterns } from '../../src/access/securityPatterns.js';
 import { callerSource } from '../../src/host/callers.js';
-import { tokenFromCredentials } from '../../src/host/peerIdentity.js';
+import type { Adapter } from '../../src/host/platform.js';
 import { candidacyOf } from '../../src/indexes/fields.js';
 import { native } from '../../src/native/addon.js';
 import type { CrossSettings } from '../../src/query/crossFilter.js';
 import { QueryError } from '../../src/query/errors.js';
+import { DEFAULT_SECURITY } from '../../src/registry/securityDefaults.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { encodeError } from '../../src/wire/messages.js';
 import { listenOnUnixSocket, replaceableByOthers } from '../unixSocket.js';
@@ -71,12 +74,18 @@ export interface QueryServiceOptions {
   readonly logger: QueryLogger;
   /** Groups whose members are administrators besides root; see `resolveAdminGroups` (HOST-67). */
   readonly adminGids?: ReadonlySet<number>;
-  /** Token of the peer behind an accepted socket (QX-8); by default made of its Unix credentials. */
-  readonly identify?: (fd: number) => EventReader;
-  /** The same as a caller that can be checked; by default the stand-in for KACS (HOST-66). */
+  /** The peer behind an accepted socket (QX-8); by default the stand-in for KACS (HOST-66). */
   readonly callers?: (fd: number) => Caller;
+  /** Which access checks decide where `callers` does not say; by default the stand-in's. */
+  readonly adapter?: Adapter;
+  /** Where the stand-in answers audit entries of descriptors (ACL-85); by default nowhere. */
+  readonly audits?: AuditSink;
+  /** Who may read what; by default the descriptors that a new registry gets (ACL-13). */
+  readonly patterns?: SecurityPatterns;
   /** What queries ask for is told, and EVENTS INDEX goes there (IDX-3, IDX-47); without one it is refused. */
   readonly policy?: IndexPolicyPort;
+  /** Told the key of the rollups that a metric query asks for (ROL-10). Never blocks. */
+  readonly rollupUsed?: (pair: string) => void;
   /** Sees what every session's actor does. */
   readonly onInspect?: Observer<InspectionEvent>;
   /** Module of the worker threads. */
@@ -107,7 +116,6 @@ export class QueryService {
   readonly #workers: QueryWorkerPool;
   readonly #tail: TailThread;
   readonly #host: QuerySessionHost;
-  readonly #callers: (fd: number) => Caller;
   readonly #sessions = new Set<QuerySession>();
   /** Accepted before the service serves; their bytes stay in the kernel (LIFE-137). */
   #held: Socket[] | null = [];
@@ -165,21 +173,29 @@ export class QueryService {
       memoryBytes: options.limits.queryMemoryBytes,
       ...(options.workerEntry === undefined ? {} : { entry: options.workerEntry }),
     });
-    const ownUid = process.geteuid?.() ?? 0;
-    this.#callers =
-      options.callers ?? callerSource({ adapter: 'linux', adminGids: () => this.#adminGids, sink: null });
+    const patterns =
+      options.patterns ?? new SecurityPatterns(DEFAULT_SECURITY, { warn: (text) => logger.warn({}, text) });
     this.#host = {
       logger: options.logger,
       onInspect: options.onInspect ?? null,
       identify:
-        options.identify ?? ((fd) => tokenFromCredentials(native.peerCredentials(fd), this.#adminGids)),
-      mayRead: (reader) => mayReadEvents(reader, ownUid),
+        options.callers ??
+        callerSource({
+          adapter: options.adapter ?? 'linux',
+          adminGids: () => this.#adminGids,
+          sink: options.audits ?? null,
+        }),
+      openAccess: (caller) => AccessSession.open(caller, patterns),
       parse: (text) => interpret(text, this.#limits),
-      used: (fields) => options.policy?.used(fields),
-      index: (fd, field) => this.#index(fd, field, options.policy ?? null),
+      used: (fields, rollup) => {
+        options.policy?.used(fields);
+        if (rollup !== null) options.rollupUsed?.(rollup);
+      },
+      index: (caller, field) => this.#index(caller, field, options.policy ?? null),
       takeSlot: () => this.#takeSlot(),
       takeStream: () => this.#takeStream(),
       run: (job, deadline, listener, seam) => this.#workers.run(job, deadline, listener, seam),
+      survey: (survey, deadline, listener) => this.#workers.survey(survey, deadline, listener),
       watch: (program, listener) => this.#tail.watch(program, this.#limits.crossTypeWindowMs, listener),
       widen: (fd, bytes) => native.socketSendBuffer(fd, bytes),
       monotonicNs: () => native.monotonicNs(),
@@ -292,15 +308,10 @@ export class QueryService {
   }
 
   /** Who may comes before what may (QL-74, QL-75). Any error on the way denies (IDX-44). */
-  async #index(fd: number, field: string, policy: IndexPolicyPort | null): Promise<void> {
-    const caller = this.#callers(fd);
-    try {
-      const descriptor = (await policy?.adminDescriptor().catch(() => null)) ?? null;
-      if (!(await mayAdminister(caller, descriptor))) {
-        throw new QueryError('V', 'access denied', 'EVENTS INDEX is for administrators of the index policy');
-      }
-    } finally {
-      caller.close();
+  async #index(caller: Caller, field: string, policy: IndexPolicyPort | null): Promise<void> {
+    const descriptor = (await policy?.adminDescriptor().catch(() => null)) ?? null;
+    if (!(await mayAdminister(caller, descriptor))) {
+      throw new QueryError('V', 'access denied', 'EVENTS INDEX is for administrators of the index policy');
     }
     const candidacy = candidacyOf(field);
     if (candidacy.kind === 'never') throw new QueryError('V', 'unsupported', candidacy.reason);

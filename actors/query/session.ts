@@ -11,11 +11,13 @@ import {
   type QuerySessionOutcome,
   querySessionMachine,
 } from '../../machines/querySession.js';
-import type { EventReader } from '../../src/access/eventReadGate.js';
+import type { AccessSession } from '../../src/access/accessSession.js';
+import type { Caller } from '../../src/access/caller.js';
 import { descriptorOf, tryDescriptorOf } from '../../src/host/socketDescriptor.js';
 import { QueryError } from '../../src/query/errors.js';
 import type { QueryJob } from '../../src/query/job.js';
 import type { TailProgram } from '../../src/query/predicateProgram.js';
+import type { Found, Survey } from '../../src/query/survey.js';
 import { FrameDecoder, FrameTooLong } from '../../src/wire/frame.js';
 import {
   decodeRequest,
@@ -24,11 +26,12 @@ import {
   encodeResult,
   oversizeError,
 } from '../../src/wire/messages.js';
+import type { ParsedQuery, PlannedQuery, PlannedTail } from './interpret.js';
 import type { QueryLogger } from './logger.js';
 import { FRAME_CREDITS, type QueryFailure } from './protocol.js';
-import type { Seam } from './tail/protocol.js';
+import type { RowRange, Seam } from './tail/protocol.js';
 import type { Watch, WatchListener } from './tail/tailThread.js';
-import type { QueryRun, QueryRunListener } from './workerPool.js';
+import type { QueryRun, QueryRunListener, SurveyListener } from './workerPool.js';
 
 /** Time a client has to take an error before its socket is closed on it, in ms. */
 const CLOSE_GRACE_MS = 1000;
@@ -52,16 +55,16 @@ const NO_BYTES = Buffer.alloc(0);
 export interface QuerySessionHost {
   readonly logger: QueryLogger;
   readonly onInspect: Observer<InspectionEvent> | null;
-  /** Token of the peer behind an accepted socket (QX-8). Throws when there is none. */
-  readonly identify: (fd: number) => EventReader;
-  /** Whether the caller sees events at all. */
-  readonly mayRead: (reader: EventReader) => boolean;
+  /** The peer behind an accepted socket, as it was at connect (QX-8). Throws when there is none. */
+  readonly identify: (fd: number) => Caller;
+  /** Begins a query of the caller: the descriptors of now hold to its end (ACL-46). */
+  readonly openAccess: (caller: Caller) => Promise<AccessSession>;
   /** Throws {@link QueryError} (class P). */
   readonly parse: (text: string) => ParsedQuery;
   /** A query that will run asks for these fields of events (QX-40). */
-  readonly used: (fields: readonly string[]) => void;
-  /** EVENTS INDEX of the peer behind a socket (QL-72, QL-74); throws {@link QueryError} (class V). */
-  readonly index: (fd: number, field: string) => Promise<void>;
+  readonly used: (fields: readonly string[], rollup: string | null) => void;
+  /** EVENTS INDEX of a caller (QL-72, QL-74); throws {@link QueryError} (class V). */
+  readonly index: (caller: Caller, field: string) => Promise<void>;
   /** Takes a query slot; throws {@link QueryError} when there is none (QX-61). */
   readonly takeSlot: () => QuerySlot;
   /** Takes one of the MaxStreamingQueries; throws {@link QueryError} when there is none (STR-9). */
@@ -73,29 +76,13 @@ export interface QuerySessionHost {
     listener: QueryRunListener,
     seam: TailProgram['store'] | null,
   ) => QueryRun;
+  /** Asks a worker which names there are, for access control (QX-5). */
+  readonly survey: (survey: Survey, deadline: bigint, listener: SurveyListener) => QueryRun;
   /** Watches for a stream in the tail thread. */
   readonly watch: (program: TailProgram, listener: WatchListener) => Watch;
   /** Asks the kernel for a larger send buffer. */
   readonly widen: (fd: number, bytes: number) => void;
   readonly monotonicNs: () => bigint;
-}
-
-/** A syntax tree, ready to be checked against the clock. */
-export type ParsedQuery =
-  | {
-      readonly kind: 'read';
-      /** Throws {@link QueryError} (class V). */
-      plan(): PlannedQuery;
-    }
-  /** EVENTS INDEX, which reads nothing (QL-72). */
-  | { readonly kind: 'index'; readonly field: string };
-
-export interface PlannedQuery {
-  readonly job: QueryJob;
-  /** What a STREAM looks for in later commits; null for every other query. */
-  readonly tail: TailProgram | null;
-  /** What it counts for in the index policy, each field once (QX-40, QX-42). */
-  readonly trackedFields: readonly string[];
 }
 
 /** One of the MaxConcurrentQueries, or of the MaxStreamingQueries. */
@@ -128,6 +115,9 @@ export function startQuerySession(
   return { stop: (text) => connection.send({ type: 'service.stop', text }), closed: connection.closed };
 }
 
+/** A survey failed; the message is fit for the client. */
+class SurveyFailed extends Error {}
+
 type SessionActor = ReturnType<Connection['createActor']>;
 type SessionEvent = Parameters<SessionActor['send']>[0];
 
@@ -137,16 +127,22 @@ class Connection {
   readonly #host: QuerySessionHost;
   readonly #actor: SessionActor;
   readonly closed: Promise<QuerySessionOutcome>;
-  #reader: EventReader | null = null;
+  #caller: Caller | null = null;
+  #access: AccessSession | null = null;
   #text = '';
   #parsed: ParsedQuery | null = null;
   #planned: PlannedQuery | null = null;
   #deadline = 0n;
   readonly #slots: QuerySlot[] = [];
   #run: QueryRun | null = null;
+  /** What access control asks the workers before the query runs, one after the other. */
+  #survey: QueryRun | null = null;
   /** A stream's place in the tail thread, and where its initial set ends. */
   #watch: Watch | null = null;
   #seam: Seam | null = null;
+  #tail: PlannedTail | null = null;
+  /** The stream waits for a new program; rows found by the old one since then are looked at again. */
+  #held: RowRange[] | null = null;
   /** The initial set is out: credits are the tail thread's. */
   #catchingUp = false;
   /** Frames the worker sent and the machine has not ordered written: at most its credits. */
@@ -157,6 +153,7 @@ class Connection {
   #offered: Uint8Array | null = null;
   #units: { readonly frames: Uint8Array; readonly records: number }[] = [];
   #presence: NodeJS.Timeout | null = null;
+  #ended = false;
 
   constructor(id: string, socket: Socket, limits: SessionLimits, host: QuerySessionHost) {
     this.#socket = socket;
@@ -218,7 +215,7 @@ class Connection {
 
   #identify(): void {
     try {
-      this.#reader = this.#host.identify(descriptorOf(this.#socket));
+      this.#caller = this.#host.identify(descriptorOf(this.#socket));
     } catch (error) {
       this.#host.logger.warn({ cause: String(error) }, 'a query was denied: the peer has no token');
       throw new Error('access denied: the identity of the caller could not be obtained');
@@ -279,26 +276,35 @@ class Connection {
   #plan(): Promise<QueryPlanVerdict> {
     return this.#inWireWords('plan', async () => {
       this.#slots.push(this.#host.takeSlot());
-      if (this.#parsed === null || this.#reader === null) throw new Error('planned out of turn');
+      if (this.#parsed === null || this.#caller === null) throw new Error('planned out of turn');
       const parsed = this.#parsed;
       this.#parsed = null;
       if (parsed.kind === 'index') {
-        await this.#host.index(descriptorOf(this.#socket), parsed.field);
+        await this.#host.index(this.#caller, parsed.field);
         return 'nothing';
       }
-      this.#planned = parsed.plan();
-      const streaming = this.#planned.tail !== null;
-      if (streaming) this.#slots.push(this.#host.takeStream());
+      this.#access = await this.#host.openAccess(this.#caller);
+      this.#planned = await parsed.plan(this.#access, (survey) => this.#ask(survey, this.#deadline));
+      this.#tail = this.#planned.tail;
+      if (this.#tail !== null) this.#slots.push(this.#host.takeStream());
       // Whatever is refused is refused by now (QX-41).
-      this.#host.used(this.#planned.trackedFields);
-      if (this.#mayRead()) return streaming ? 'stream' : 'read';
-      return streaming ? 'silence' : 'nothing';
+      this.#host.used(this.#planned.trackedFields, this.#planned.rollup ?? null);
+      return this.#tail === null ? 'read' : 'stream';
     });
   }
 
-  /** Asked when the query is planned, and again for every batch of a stream (STR-13). */
-  #mayRead(): boolean {
-    return this.#reader !== null && this.#host.mayRead(this.#reader);
+  /** Never settles when the session ends first: there is nobody to tell then. */
+  #ask(survey: Survey, deadline: bigint): Promise<Found> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) return;
+      this.#survey = this.#host.survey(survey, deadline, {
+        onSurveyed: resolve,
+        onFailed: (failure) => {
+          if (failure.kind === 'deadline') this.send({ type: 'deadline.passed' });
+          else if (failure.kind !== 'cancelled') reject(new SurveyFailed(failure.text));
+        },
+      });
+    });
   }
 
   /** Errors a client may read keep their text; any other is a fault of ours and goes to the log. */
@@ -307,6 +313,7 @@ class Connection {
       return await work();
     } catch (error) {
       if (error instanceof QueryError) throw new Error(error.text);
+      if (error instanceof SurveyFailed) throw new Error(error.message);
       this.#host.logger.error({ step, cause: String(error) }, 'a query could not be processed');
       throw new Error(INTERNAL_ERROR);
     }
@@ -321,11 +328,17 @@ class Connection {
       return;
     }
     // Commits are accounted for before anything is read, so that none falls between the two phases (STR-3).
-    this.#watch = this.#host.watch(tail, {
-      onOpened: () => this.#read(job, tail.store),
-      onFrame: (frame, records) => this.#frameArrived(frame, records),
+    this.#watch = this.#host.watch(tail.program, {
+      onOpened: () => this.#read(job, tail.program.store),
+      onFrame: (frame, records, rows) => {
+        if (this.#isOld(rows)) this.#watch?.credit();
+        else this.#frameArrived(frame, records);
+      },
       onLive: () => this.send({ type: 'stream.live' }),
-      onUnit: (frames, records) => this.#unitArrived(frames, records),
+      onUnit: (frames, records, rows) => {
+        if (!this.#isOld(rows)) this.#unitArrived(frames, records);
+      },
+      onHeld: (news) => void this.#decideAgain(news),
       onFailed: (failure) => this.#executionFailed(failure),
     });
   }
@@ -355,7 +368,39 @@ class Connection {
     this.send({ type: 'execution.failed', text: 'text' in failure ? failure.text : INTERNAL_ERROR });
   }
 
+  /**
+   * Whether rows were found under verdicts that no longer hold (STR-13). They are put aside, the stream is
+   * stopped, and goes on from them with a new program.
+   */
+  #isOld(rows: RowRange): boolean {
+    if (this.#held === null) {
+      if (this.#access === null || !this.#access.isStale) return false;
+      this.#held = [];
+      this.#watch?.hold();
+    }
+    this.#held.push(rows);
+    return true;
+  }
+
+  /** The stream stands still: because of old verdicts, or at rows with names and fields nobody decided about. */
+  async #decideAgain(news: Found): Promise<void> {
+    this.#held ??= [];
+    try {
+      const program = await this.#inWireWords('decide', async () => {
+        if (this.#tail === null) throw new Error('a stream without a plan');
+        return this.#tail.again(news);
+      });
+      const rows = this.#held;
+      this.#held = null;
+      if (!this.#ended) this.#watch?.resume(program, rows);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : INTERNAL_ERROR;
+      this.send({ type: 'execution.failed', text });
+    }
+  }
+
   #cancelExecution(): void {
+    this.#survey?.cancel();
     this.#run?.cancel();
     this.#watch?.close();
   }
@@ -383,7 +428,6 @@ class Connection {
    * that: hence the turns in between.
    */
   #unitArrived(frames: Uint8Array, records: number): void {
-    if (!this.#mayRead()) return;
     this.#units.push({ frames, records });
     if (this.#units.length === 1) this.#offerUnits(0);
   }
@@ -445,14 +489,18 @@ class Connection {
 
   #release(): void {
     if (this.#presence !== null) clearInterval(this.#presence);
+    this.#ended = true;
     this.#frames.length = 0;
     this.#units = [];
     this.#cancelExecution();
     this.#socket.destroy();
+    if (this.#access === null) this.#caller?.close();
+    else this.#access.close();
   }
 
   /** The slot is free only when the worker holds nothing of the query any more (QX-61, QX-68). */
   async #released(): Promise<void> {
+    await this.#survey?.released;
     await this.#run?.released;
     for (const slot of this.#slots) slot.release();
   }

@@ -5,6 +5,7 @@
 import { Worker } from 'node:worker_threads';
 import { native } from '../../src/native/addon.js';
 import type { QueryJob } from '../../src/query/job.js';
+import type { Found, Survey } from '../../src/query/survey.js';
 import { InterruptGuard } from './interruptGuard.js';
 import type { QueryLogger } from './logger.js';
 import { QueryMemory } from './memory.js';
@@ -47,6 +48,12 @@ export interface QueryRunListener {
   readonly onFailed: (failure: QueryFailure) => void;
 }
 
+/** What a survey reports: one of the two, once. */
+export interface SurveyListener {
+  readonly onSurveyed: (found: Found) => void;
+  readonly onFailed: (failure: QueryFailure) => void;
+}
+
 /** A query inside a worker. */
 export interface QueryRun {
   /** Lets the worker send one frame more. */
@@ -73,7 +80,7 @@ export interface QueryWorkerPoolOptions {
 
 interface Running {
   readonly id: number;
-  readonly listener: QueryRunListener;
+  readonly listener: QueryRunListener | SurveyListener;
   readonly release: () => void;
   slots: readonly number[];
   cancelled: boolean;
@@ -135,6 +142,22 @@ export class QueryWorkerPool {
     listener: QueryRunListener,
     seam: 'events' | 'logs' | null = null,
   ): QueryRun {
+    return this.#dispatch(listener, (id) => ({
+      type: 'query.run',
+      id,
+      job,
+      deadline,
+      credits: FRAME_CREDITS,
+      seam,
+    }));
+  }
+
+  /** Asks which names there are (QX-5). */
+  survey(survey: Survey, deadline: bigint, listener: SurveyListener): QueryRun {
+    return this.#dispatch(listener, (id) => ({ type: 'query.survey', id, survey, deadline }));
+  }
+
+  #dispatch(listener: Running['listener'], message: (id: number) => ToQueryWorker): QueryRun {
     if (this.#stopping !== null) {
       queueMicrotask(() => listener.onFailed({ kind: 'storage', text: WORKER_LOST }));
       return { credit: () => {}, cancel: () => {}, released: Promise.resolve() };
@@ -148,7 +171,7 @@ export class QueryWorkerPool {
     });
     const running: Running = { id, listener, release, slots: [], cancelled: false };
     seat.running.set(id, running);
-    send(seat, { type: 'query.run', id, job, deadline, credits: FRAME_CREDITS, seam });
+    send(seat, message(id));
     return {
       released,
       credit: () => {
@@ -216,23 +239,39 @@ export class QueryWorkerPool {
     }
     const running = seat.running.get(message.id);
     if (running === undefined) return;
+    if (message.type === 'query.executing') {
+      running.slots = message.slots;
+      return;
+    }
+    if (message.type === 'query.surveyed') {
+      this.#ended(seat, running);
+      if (!running.cancelled && 'onSurveyed' in running.listener) running.listener.onSurveyed(message.found);
+      return;
+    }
+    if (message.type === 'query.failed') {
+      this.#ended(seat, running);
+      if (!running.cancelled) running.listener.onFailed(message.failure);
+      return;
+    }
+    if ('onFrame' in running.listener) this.#heard(seat, running, running.listener, message);
+  }
+
+  #heard(
+    seat: Seat,
+    running: Running,
+    listener: QueryRunListener,
+    message: Extract<FromQueryWorker, { type: 'query.seam' | 'query.frame' | 'query.finished' }>,
+  ): void {
     switch (message.type) {
-      case 'query.executing':
-        running.slots = message.slots;
-        return;
       case 'query.seam':
-        if (!running.cancelled) running.listener.onSeam?.(message.seam);
+        if (!running.cancelled) listener.onSeam?.(message.seam);
         return;
       case 'query.frame':
-        if (!running.cancelled) running.listener.onFrame(message.frame, message.records);
+        if (!running.cancelled) listener.onFrame(message.frame, message.records);
         return;
       case 'query.finished':
         this.#ended(seat, running);
-        if (!running.cancelled) running.listener.onFinished();
-        return;
-      case 'query.failed':
-        this.#ended(seat, running);
-        if (!running.cancelled) running.listener.onFailed(message.failure);
+        if (!running.cancelled) listener.onFinished();
     }
   }
 
@@ -246,7 +285,8 @@ export class QueryWorkerPool {
     running.cancelled = true;
     if (seat.worker === null) {
       const at = seat.unsent.findIndex(
-        (message) => message.type === 'query.run' && message.id === running.id,
+        (message) =>
+          (message.type === 'query.run' || message.type === 'query.survey') && message.id === running.id,
       );
       if (at >= 0) seat.unsent.splice(at, 1);
       this.#ended(seat, running);

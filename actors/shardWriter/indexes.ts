@@ -5,7 +5,11 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import type { PressureLevel } from '../../machines/cpuReader.js';
-import { type IndexFailure, type ShardIndexesEvent, shardIndexesMachine } from '../../machines/shardIndexes.js';
+import {
+  type IndexFailure,
+  type ShardIndexesEvent,
+  shardIndexesMachine,
+} from '../../machines/shardIndexes.js';
 import { BatchWindow, type SheddingLimits } from '../../src/indexes/batchWindow.js';
 import type { BuildSignal } from '../../src/indexes/buildSignal.js';
 import type { IndexedField } from '../../src/indexes/fields.js';
@@ -77,8 +81,12 @@ export function startShardIndexes(options: ShardIndexesOptions): ShardIndexesAct
   const existing = () => indexes?.existing.map(({ name }) => name) ?? [];
   const next = () => (desired === null ? null : (indexes?.next(desired) ?? null));
   const differs = () => next() !== null;
-  const tell = (kind: IndexChange['kind'], index: string | null, since: number, failure: IndexFailure | null) =>
-    onChange({ kind, index, ms: performance.now() - since, failure }, existing());
+  const tell = (
+    kind: IndexChange['kind'],
+    index: string | null,
+    since: number,
+    failure: IndexFailure | null,
+  ) => onChange({ kind, index, ms: performance.now() - since, failure }, existing());
 
   const machine = shardIndexesMachine.provide({
     actors: {
@@ -100,9 +108,11 @@ export function startShardIndexes(options: ShardIndexesOptions): ShardIndexesAct
           throw failure;
         }
       }),
-      shed: fromPromise(async ({ input: { all } }) => {
+      shed: fromPromise(async ({ input: { all }, signal: abort }) => {
         await options.pace?.('shed');
         await turn();
+        // Another one has its place, or the writer is gone.
+        if (abort.aborted) return { differs: differs() };
         const began = performance.now();
         window.clear();
         try {

@@ -6,10 +6,10 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
 import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
-import { type ChannelHandle, native } from '../../src/native/addon.js';
 import type { SheddingLimits } from '../../src/indexes/batchWindow.js';
 import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import type { IndexedField } from '../../src/indexes/fields.js';
+import { type ChannelHandle, native } from '../../src/native/addon.js';
 import { CommitError, ShardCommitter, type ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from '../../src/stores/storeError.js';
 import type { FromWriter, ReaderToWriter, ToWriter, WriterDump } from '../messages.js';

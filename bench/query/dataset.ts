@@ -182,9 +182,7 @@ function fillLogs(db: Database.Database, rows: bigint, end: bigint): void {
 }
 
 function fillMetrics(db: Database.Database, rows: bigint, end: bigint): void {
-  const insert = db.prepare(
-    'INSERT INTO series (id, name, labels, type, label_hash) VALUES (?, ?, ?, 0, 0)',
-  );
+  const insert = db.prepare('INSERT INTO series (id, name, labels, type, label_hash) VALUES (?, ?, ?, 0, 0)');
   for (let id = 1; id <= SERIES; id++) insert.run(id, 'load', `core=${id}`);
   const ticks = rows / BigInt(SERIES);
   db.prepare(

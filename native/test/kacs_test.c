@@ -73,7 +73,7 @@ static void answers(long answer, int error) {
 }
 
 static void arguments(void) {
-  title("[ACL-15] [ACL-53] every field of the argument block stands at its offset, padding zero");
+  title("[ACL-15] [ACL-53] [CFG-91] every field of the argument block stands at its offset, padding zero");
   answers(0, 0);
   struct kacs_access_result results[2];
   struct kacs_check check = check_of(2);
@@ -93,7 +93,7 @@ static void arguments(void) {
 }
 
 static void absent_parts(void) {
-  title("[ACL-40] pointer and length of an absent part are both zero, and limits hold before the call");
+  title("[ACL-40] [CFG-91] pointer and length of an absent part are both zero, and limits hold before the call");
   answers(1, 0);
   struct kacs_access_result result;
   struct kacs_check check = check_of(0);
@@ -140,7 +140,7 @@ static void single(void) {
 }
 
 static void peer_token(void) {
-  title("[ACL-26] the peer's token comes from call 1010 on the socket");
+  title("[ACL-26] [CFG-91] the peer's token comes from call 1010 on the socket");
   answers(17, 0);
   EXPECT(kacs_open_peer_token(12) == 17);
   EXPECT(kernel.number == 1010 && kernel.first == 12);

@@ -31,6 +31,9 @@ export interface Visibility {
   readonly denied: readonly string[];
 }
 
+/** Whether all identifiers of a type are alike to a caller. */
+export type Uniformity = 'everything' | 'nothing' | 'various';
+
 /** Fields that occur in the records of each identifier, besides the fixed ones of the type. */
 export type PresentFields = ReadonlyMap<string, readonly FieldPath[]>;
 
@@ -74,6 +77,7 @@ export class AccessSession {
   #weight = 0;
   #hasFailures = false;
   readonly #fieldSets = new Map<string, FieldSet>();
+  readonly #uniform = new Map<DataType, Promise<Uniformity>>();
   #keptFields = 0;
   #nextSet = 1;
   #views: Readonly<Record<DataType, PatternView>>;
@@ -103,7 +107,8 @@ export class AccessSession {
     this.#generation = this.patterns.generation;
     this.#views = viewsOf(this.patterns);
     this.#hasFailures = false;
-    let changed = false;
+    let changed = this.#uniform.size > 0;
+    this.#uniform.clear();
     for (const [key, verdict] of this.#verdicts) {
       const now = this.#descriptor(verdict.type, verdict.identifier);
       if (!verdict.failed && sameDescriptor(now, verdict.descriptor)) continue;
@@ -111,6 +116,51 @@ export class AccessSession {
       changed = true;
     }
     return changed;
+  }
+
+  /** A descriptor changed since the verdicts were made, or a check failed: `nextBatch` has something to do. */
+  get isStale(): boolean {
+    return this.patterns.generation !== this.#generation || this.#hasFailures;
+  }
+
+  /**
+   * Whether all identifiers of a type, those to come included, are alike to the caller: then nobody needs
+   * to know which there are. That is so where no descriptor tells fields or identifiers apart, or wants its
+   * readers audited by identifier, and all of them grant, or all deny. One check per descriptor.
+   */
+  uniformity(type: DataType): Promise<Uniformity> {
+    let known = this.#uniform.get(type);
+    if (known === undefined) {
+      known = this.#uniformity(type);
+      this.#uniform.set(type, known);
+    }
+    return known;
+  }
+
+  async #uniformity(type: DataType): Promise<Uniformity> {
+    const { all } = this.#views[type];
+    if (all.some(({ descriptor }) => descriptor !== null && !isPlain(descriptor))) return 'various';
+    let granted = 0;
+    for (const { pattern, descriptor } of all) {
+      const seen = await this.#check(type, pattern ?? '', descriptor, null).catch(() => {
+        this.#hasFailures = true;
+        return NOTHING;
+      });
+      if (seen.everything) granted++;
+      else if (granted > 0) return 'various';
+    }
+    if (granted === 0) return 'nothing';
+    return granted === all.length ? 'everything' : 'various';
+  }
+
+  /** Whether the fields of an identifier's records matter to what may be seen of it (ACL-43). */
+  tellsFieldsApart(type: DataType, identifier: string): boolean {
+    return this.#descriptor(type, identifier)?.compiled.hasObjectAces === true;
+  }
+
+  /** Whether the very spelling of an identifier may matter, which patterns and SQL compare without case. */
+  tellsSpellingsApart(type: DataType, identifier: string): boolean {
+    return this.#descriptor(type, identifier)?.compiled.hasConditions === true;
   }
 
   /**
@@ -242,6 +292,7 @@ export class AccessSession {
     this.#verdicts.clear();
     this.#weight = 0;
     this.#fieldSets.clear();
+    this.#uniform.clear();
     this.caller.close();
   }
 
@@ -255,6 +306,11 @@ const EVERYTHING: Visibility = { visible: true, everything: true, mayShow: () =>
 
 function viewsOf(patterns: SecurityPatterns): Readonly<Record<DataType, PatternView>> {
   return { events: patterns.view('events'), logs: patterns.view('logs'), metrics: patterns.view('metrics') };
+}
+
+function isPlain({ compiled }: StoredDescriptor): boolean {
+  const { hasObjectAces, hasConditions, hasPolicyIds, audits } = compiled;
+  return !hasObjectAces && !hasConditions && !hasPolicyIds && audits.length === 0;
 }
 
 function sameDescriptor(a: StoredDescriptor | null, b: StoredDescriptor | null): boolean {

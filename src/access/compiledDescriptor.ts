@@ -50,6 +50,8 @@ export interface CompiledDescriptor {
   readonly trust: { readonly type: number; readonly level: number; readonly mask: number } | null;
   readonly hasPolicyIds: boolean;
   readonly audits: readonly AuditAce[];
+  /** Some ACE depends on a condition, and with it on what is read (ACL-55). */
+  readonly hasConditions: boolean;
   readonly attributes: ReadonlyMap<string, TokenClaim>;
 }
 
@@ -104,6 +106,7 @@ export function compile(descriptor: SecurityDescriptor): CompiledDescriptor {
     trust: trust === undefined ? null : trustOf(trust),
     hasPolicyIds: sacl.some(({ type }) => type === TYPE_POLICY_ID),
     audits: sacl.filter(({ type }) => AUDIT_TYPES.has(type)).map(audit),
+    hasConditions: access.some(({ condition }) => condition !== undefined),
     attributes: claimTable(
       sacl.flatMap((ace): NamedClaim[] => {
         const claim = claims.get(ace);

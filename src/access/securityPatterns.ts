@@ -20,6 +20,8 @@ export interface Governing {
 /** Everything known about one data type at one moment; never changes. */
 export interface PatternView {
   governing(identifier: string): Governing;
+  /** Everything that can govern an identifier; denials without a descriptor included. */
+  readonly all: readonly Governing[];
 }
 
 /** The registry key of a data type below `Security`. */
@@ -45,6 +47,12 @@ class View implements PatternView {
   readonly #resolved = new Map<string, Governing>();
 
   constructor(readonly entries: ReadonlyMap<string, Entry>) {}
+
+  get all(): readonly Governing[] {
+    const standard = this.entries.get(EVERYTHING);
+    if (standard === undefined || standard === 'stale') return [DENIED];
+    return [...this.entries.values()].map((entry) => (entry === 'stale' ? DENIED : entry));
+  }
 
   governing(identifier: string): Governing {
     const known = this.#resolved.get(identifier);
@@ -226,7 +234,7 @@ export class SecurityPatterns {
   }
 }
 
-const EMPTY: PatternView = { governing: () => DENIED };
+const EMPTY: PatternView = { governing: () => DENIED, all: [DENIED] };
 const MAX_REPORT = 1000;
 
 /** A wrong type or malformed bytes deny; a broader pattern does not step in (ACL-9). */

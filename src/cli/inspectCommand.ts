@@ -2,7 +2,9 @@
 import { connect, type Socket } from 'node:net';
 import { checkPath, connectionFailure } from '../wire/client.js';
 import { type CommandContext, CommandFailure, Interrupted } from './context.js';
+import { indexesText } from './inspectIndexes.js';
 import { InspectModel } from './inspectModel.js';
+import { rollupsText } from './inspectRollups.js';
 import { figuresLine, TransitionLines, treeText } from './inspectText.js';
 import { UsageError } from './options.js';
 import { escapeUnsafe } from './terminal.js';
@@ -23,11 +25,16 @@ const FOLLOWED = /^(reader|writer)-\d+$/;
  */
 export async function runInspect(context: CommandContext): Promise<void> {
   const { options, output, signal } = context;
-  if (options.positionals.length > 0) throw new UsageError('inspect takes no arguments');
+  const [what, ...rest] = options.positionals;
+  const report = what === undefined ? treeText : REPORTS.get(what);
+  if (rest.length > 0 || report === undefined)
+    throw new UsageError('inspect takes one argument at most: indexes or rollups');
+  if (what !== undefined && options.has('follow'))
+    throw new UsageError(`inspect ${what} does not take --follow`);
   const path = options.get('debug-socket') ?? '';
   checkPath(path);
   const follow = options.has('follow');
-  const view = options.has('json') ? new RawView() : new TableView(context);
+  const view = options.has('json') ? new RawView() : new TableView(context, report);
   try {
     for await (const line of linesOf(path, signal, () => view.isReady)) {
       const text = line === null ? view.ready() : view.line(line);
@@ -44,6 +51,14 @@ export async function runInspect(context: CommandContext): Promise<void> {
   }
   if (follow) throw new CommandFailure(`${path}: eventd closed the debug socket`);
 }
+
+/** What there is to see: the actors, or a table of its own. */
+type Report = typeof treeText;
+
+const REPORTS: ReadonlyMap<string, Report> = new Map([
+  ['indexes', (_, figures, paint) => indexesText(figures, paint)],
+  ['rollups', (_, figures, paint) => rollupsText(figures, paint)],
+]);
 
 /** What becomes of the lines. */
 interface View {
@@ -82,14 +97,17 @@ class TableView implements View {
   readonly #context: CommandContext;
   readonly #transitions: TransitionLines;
   readonly #local: boolean;
+  /** The indexes instead of the actors. */
+  readonly #report: Report;
   /** What was shown last of each actor's figures. */
   readonly #told = new Map<string, string>();
   #toldAt = 0;
   isReady = false;
   refused: string | null = null;
 
-  constructor(context: CommandContext) {
+  constructor(context: CommandContext, report: Report) {
     this.#context = context;
+    this.#report = report;
     this.#local = context.options.has('local');
     this.#transitions = new TransitionLines(context.paint, this.#local);
   }
@@ -107,7 +125,7 @@ class TableView implements View {
     if (this.isReady) return null;
     this.isReady = true;
     for (const [name, figures] of this.#model.figures) this.#told.set(name, JSON.stringify(figures));
-    return treeText(this.#model.actors, this.#model.figures, this.#context.paint);
+    return this.#report(this.#model.actors, this.#model.figures, this.#context.paint);
   }
 
   #figures(at: number): string | null {

@@ -33,6 +33,7 @@ const WRITER: readonly Column[] = [
   count('credit', 'credit', ''),
   count('waiting', 'waiting', ''),
   trouble('blockedReaders', 'readers blocked'),
+  (figures) => (figures.building === true ? { text: 'building an index', alarming: false } : null),
   trouble('failuresInARow', 'failed in a row'),
   trouble('owedRanges', 'lost ranges owed'),
   health,
@@ -58,6 +59,23 @@ const RETENTION: readonly Column[] = [
   word('failure', 'failed:'),
 ];
 
+/** What it has counted, and how many indexes there are to be. */
+const INDEX_ADVISOR: readonly Column[] = [
+  count('desired', '', 'indexes desired'),
+  count('queries', '', 'queries'),
+  count('fields', 'by', 'fields'),
+  word('failure', 'failed:'),
+];
+
+/** What it keeps, and has computed since the start. */
+const ROLLUPS: readonly Column[] = [
+  count('pairs', '', 'pairs'),
+  count('rows', '', 'rows'),
+  count('samples', 'of', 'samples'),
+  count('pauses', '', 'pauses'),
+  word('failure', 'failed:'),
+];
+
 const DAEMON: readonly Column[] = [
   (figures) =>
     typeof figures.upSeconds === 'number'
@@ -78,6 +96,8 @@ const COLUMNS: Readonly<Record<string, readonly Column[]>> = {
   'log-writer': RECORD_WRITER,
   'metric-writer': RECORD_WRITER,
   retention: RETENTION,
+  'rollup-advisor': ROLLUPS,
+  'index-advisor': INDEX_ADVISOR,
 };
 
 /** What `reader-0` and `reader-1` have in common, and `querySession:7` and `querySession:8`. */

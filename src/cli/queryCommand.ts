@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { ConnectionFailure, type EventRecord, QueryFailure, queryMessages } from '../wire/client.js';
 import { knownColumns } from './columns.js';
-import { type CommandContext, CommandFailure, Interrupted } from './context.js';
+import { type CommandContext, CommandFailure, EXIT, Interrupted } from './context.js';
 import { CsvWriter } from './csv.js';
 import { jsonLine } from './jsonl.js';
 import { UsageError } from './options.js';
@@ -80,7 +80,12 @@ async function readText(stream: Readable, name: string): Promise<string> {
       throw new CommandFailure(`${name}: cannot be read (${error.code})`);
     throw error;
   }
-  return Buffer.concat(chunks).toString('utf8').trimEnd();
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks)).trimEnd();
+  } catch {
+    // Replaced characters would be looked for, and not found (QL-9).
+    throw new CommandFailure(`${name}: query is not valid UTF-8`, [], EXIT.usage);
+  }
 }
 
 async function writerFor(context: CommandContext, { query }: Ask): Promise<RecordWriter> {

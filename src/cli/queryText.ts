@@ -36,7 +36,10 @@ export function composeQuery(text: string, options: ParsedOptions): Ask {
     return value === undefined ? [] : [{ name, value, ...SUGAR[name] }];
   });
   for (const { name, value, check } of wanted) checkValue(name, value, check);
-  const query = parsed(text);
+  const clauses = wanted.map(({ clause, value }) => `${clause} ${value}`);
+  const alone = parsed(text);
+  // A clause may be what the text lacks: windows and cross-type filters need SINCE.
+  const query = alone instanceof QueryError ? completed(text, clauses, alone) : alone;
   if (query instanceof QueryError) {
     if (wanted.length === 0 && !isFollowed && !options.has('explain') && !options.has('chart'))
       return { text, query: null, stream: false, turnFirst: false };
@@ -47,9 +50,9 @@ export function composeQuery(text: string, options: ParsedOptions): Ask {
     if (first !== undefined) throw new UsageError(`--${first}: EVENTS INDEX takes no clauses`);
     return { text, query, stream: false, turnFirst: false };
   }
-  for (const { name, clause, field } of wanted)
-    if (query[field] !== null) throw new UsageError(`--${name}: the query has ${clause} already`);
-  const clauses = wanted.map(({ clause, value }) => `${clause} ${value}`);
+  if (query === alone)
+    for (const { name, clause, field } of wanted)
+      if (query[field] !== null) throw new UsageError(`--${name}: the query has ${clause} already`);
   const sugared = withClauses(text, clauses);
   if (!isFollowed)
     return { text: sugared, query, stream: 'stream' in query && query.stream, turnFirst: false };
@@ -104,6 +107,12 @@ function followClauses(
 /** On a line of their own: the text may end in a comment. */
 function withClauses(text: string, clauses: readonly string[]): string {
   return clauses.length === 0 ? text : `${text}\n${clauses.join(' ')}`;
+}
+
+/** A text that does not parse by itself, with the clauses added; its own error unless that helps. */
+function completed(text: string, clauses: readonly string[], alone: QueryError): Query | QueryError {
+  const query = clauses.length === 0 ? alone : parsed(withClauses(text, clauses));
+  return query instanceof QueryError ? alone : query;
 }
 
 function parsed(text: string): Query | QueryError {

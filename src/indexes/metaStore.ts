@@ -169,7 +169,10 @@ export class MetaStore {
   }
 
   #rows(sql: string, params: readonly string[] = []): unknown[][] {
-    return this.#db.prepare(`${sql} LIMIT ${MAX_ROWS}`).raw().all(...params) as unknown[][];
+    return this.#db
+      .prepare(`${sql} LIMIT ${MAX_ROWS}`)
+      .raw()
+      .all(...params) as unknown[][];
   }
 }
 

@@ -4,7 +4,13 @@ import { EVENT_SCHEMA } from '../stores/shardSchema.js';
 import { sqliteCode } from '../stores/storeError.js';
 import type { BuildSignal } from './buildSignal.js';
 import { type IndexStep, leastImportant, nextStep } from './convergence.js';
-import { createStatement, dropStatement, type ExistingIndex, existingIndex, type IndexedField } from './fields.js';
+import {
+  createStatement,
+  dropStatement,
+  type ExistingIndex,
+  existingIndex,
+  type IndexedField,
+} from './fields.js';
 
 /** What each secondary index adds to the writer's page cache, KiB (ADV-6). */
 const CACHE_KIB = 1024;
@@ -81,7 +87,9 @@ export class ShardIndexes {
 
   #read(): void {
     const rows = this.#db
-      .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events' ORDER BY rowid")
+      .prepare(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events' ORDER BY rowid",
+      )
       .raw()
       .all() as [string, string | null][];
     this.#existing = rows.flatMap(([name, sql]) => existingIndex(name, sql) ?? []);

@@ -566,9 +566,9 @@ export interface NativeAddon {
   /** How many copies {@link copyRead} reads at once, by the number of processors. */
   copyWidth(): number;
   /**
-   * Reads on in several different copies at the same time, on threads of the addon, without inserting: at most `maxRows`
-   * rows of each go into its groups. Says of each whether {@link copyStep} must go on with it, be it to
-   * insert, to end or to throw what went wrong.
+   * Reads on in several different copies at the same time, on threads of the addon, without inserting: about
+   * `maxRows` rows in all go into their groups. Says of each whether {@link copyStep} must go on with it, be it
+   * to insert, to end or to throw what went wrong.
    */
   copyRead(copies: readonly CopyHandle[], maxRows: number): boolean[];
   /**
@@ -640,6 +640,8 @@ export interface NativeAddon {
   metricSort(batch: DatagramsHandle): number;
   /** From now on `metric_batch(batch)` yields the next so many of the sorted samples only. Returns their number. */
   metricSlice(batch: DatagramsHandle, maxRecords: number): number;
+  /** The oldest timestamp of the slice taken last, ns. */
+  metricOldest(batch: DatagramsHandle): bigint;
   /** Sorted samples that no slice has had; 0 when the last step was not sorted. */
   metricLeft(batch: DatagramsHandle): number;
   /** The series of what no slice has had are unresolved again; returns their number. `metricSort` comes next. */

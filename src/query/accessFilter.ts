@@ -27,6 +27,16 @@ export interface QueryAccess {
   restrict(where: PlanCondition | null): PlanCondition;
 }
 
+/** What the makers of jobs and stream programs take in: a condition, and what records show. */
+export interface ReadAccess {
+  restrict(where: PlanCondition | null): PlanCondition | null;
+  /** For native/shown.h; null = everything. */
+  readonly shown: Uint8Array | null;
+}
+
+/** Nothing is hidden. */
+export const READS_EVERYTHING: ReadAccess = { restrict: (where) => where, shown: null };
+
 /** What a query is restricted over. */
 export interface RestrictedData {
   readonly type: DataType;

@@ -39,7 +39,7 @@ export interface Statement {
  */
 export interface StoreRead
   extends Statement,
-    Pick<CursorOptions, 'sort' | 'skip' | 'take' | 'fields' | 'encoded'> {
+    Pick<CursorOptions, 'sort' | 'skip' | 'take' | 'fields' | 'shown' | 'encoded'> {
   readonly store: ReadSource;
 }
 

@@ -24,6 +24,14 @@ export const CLAUSE_WORDS: ReadonlySet<string> = new Set([
   ...CLAUSES.METRIC,
 ]);
 
+/** What clauses are called elsewhere. */
+export const FOREIGN_WORDS: ReadonlyMap<string, string> = new Map([
+  ['LIMIT', 'TAKE'],
+  ['LAST', 'TAKE'],
+  ['OFFSET', 'SKIP'],
+  ['ORDER', 'SORT'],
+]);
+
 /** Operators spelled as words. */
 export const OPERATOR_WORDS: readonly string[] = [
   'STARTS_WITH',

@@ -19,7 +19,7 @@ import type {
 } from './ast.js';
 import { QueryError } from './errors.js';
 import { takeField } from './fields.js';
-import { CLAUSE_WORDS, CLAUSES, MODES, type Mode, nearest } from './keywords.js';
+import { CLAUSE_WORDS, CLAUSES, FOREIGN_WORDS, MODES, type Mode, nearest } from './keywords.js';
 import { quote, type Run, Scanner } from './lexer.js';
 import { takeCount, takeDuration, takeString, takeTime } from './literals.js';
 import { takeBrackets, takeEventPattern, takeMetricName, takeOrigin } from './names.js';
@@ -418,17 +418,15 @@ class ClauseParser {
       const name = unquoted.text.toUpperCase();
       const meant = CLAUSE_WORDS.has(name)
         ? name
-        : nearest(name, this.#mode === 'EVENTS' ? [...candidates, 'INDEX'] : candidates);
+        : (FOREIGN_WORDS.get(name) ??
+          nearest(name, this.#mode === 'EVENTS' ? [...candidates, 'INDEX'] : candidates));
       if (meant !== null) {
         const kind = this.#mode === 'METRIC' ? 'a metric name' : 'an event type';
         return `${quote(unquoted.text)} was read as ${kind}: did you mean ${meant}?`;
       }
     }
-    const near = nearest(word, candidates);
+    const near = FOREIGN_WORDS.get(word) ?? nearest(word, candidates);
     if (near !== null) return `did you mean ${near}?`;
-    if (word === 'LIMIT') return 'did you mean TAKE?';
-    if (word === 'OFFSET') return 'did you mean SKIP?';
-    if (word === 'ORDER') return 'did you mean SORT?';
     if (this.#lastClause === 'SELECT' || this.#lastClause === 'SORT') {
       return word === '' ? undefined : 'fields are separated by commas';
     }

@@ -124,15 +124,19 @@ export function planEvents(
   };
 }
 
-/** The bounds of a query's time range in ns, both inclusive (QL-50, QL-51). A STREAM has no implicit end (QL-52). */
+/**
+ * The bounds of a query's time range in ns, both inclusive (QL-50, QL-51). A STREAM has no implicit end
+ * (QL-52); the latest values of a METRIC query are those at or before UNTIL (QL-91).
+ */
 export function planRange(
-  query: Pick<CommonClauses, 'since' | 'until'> & { readonly stream?: boolean },
+  query: Pick<CommonClauses, 'since' | 'until'> & { readonly mode?: string; readonly stream?: boolean },
   now: bigint,
 ): { readonly from: bigint | null; readonly to: bigint } {
+  const isLatest = query.mode === 'METRIC' && query.since === null;
   const end = query.stream === true || now > MAX_TIME ? MAX_TIME : now;
   return {
     from: query.since === null ? null : resolveTime(query.since, now),
-    to: query.until === null ? end : resolveTime(query.until, now) - 1n,
+    to: query.until === null ? end : resolveTime(query.until, now) - (isLatest ? 0n : 1n),
   };
 }
 

@@ -5,18 +5,28 @@
  */
 import { encode } from '@msgpack/msgpack';
 import { EVENT_COLUMNS } from '../stores/eventColumns.js';
+import { READS_EVERYTHING, type ReadAccess } from './accessFilter.js';
 import type {
   CompareOperator,
-  Condition,
   CrossFilter,
   EventsQuery,
   FieldRef,
   LogsQuery,
   NamePattern,
-  Predicate,
   StringOperator,
 } from './ast.js';
-import { type Operand, operandOf, planField, STORAGE } from './plan.js';
+import type { ReadableRows } from './crossFilter.js';
+import type { Statement } from './job.js';
+import {
+  type FieldResolver,
+  type PlanCondition,
+  type PlanPredicate,
+  planCondition,
+  planField,
+  STORAGE,
+} from './plan.js';
+import { logField as plannedLogField } from './sqlLogs.js';
+import type { Pattern } from './survey.js';
 import { resolveTime } from './time.js';
 
 /** A stream's part in every batch. Plain data: it crosses to the tail thread as a message. */
@@ -25,11 +35,35 @@ export interface TailProgram {
   /** For `tailAdd`. */
   readonly spec: Uint8Array;
   /** The terms about other stores; a scan wants the truth of each, by index (STR-21). */
-  readonly terms: readonly CrossFilter[];
+  readonly terms: readonly TailTerm[];
+  /** Names whose records were decided about; rows of others wait for it (ACL-50). Null = all are alike. */
+  readonly decided: DecidedNames | null;
+}
+
+/** A cross-type filter with what its caller may use of the other store; null = everything (ACL-51). */
+export interface TailTerm {
+  readonly filter: CrossFilter;
+  readonly readable: Statement | null;
+}
+
+export interface DecidedNames {
+  /** What the stream looks for; other names need no decision. */
+  readonly patterns: readonly Pattern[];
+  /** Event types or origins; where their fields matter, with those that were decided about, as JSON of paths. */
+  readonly names: ReadonlyMap<string, ReadonlySet<string> | null>;
 }
 
 /** The columns of a log record in the order in which it shows them; the tail knows them by number. */
 const LOG_FIELDS = ['timestamp', 'origin', 'is_error', 'message', 'boot_id'];
+
+/** What a stream's caller may read. */
+export interface TailAccess extends ReadAccess {
+  readonly readable: ReadableRows;
+  readonly decided: DecidedNames | null;
+}
+
+/** Nothing is hidden. */
+export const UNRESTRICTED: TailAccess = { ...READS_EVERYTHING, readable: () => null, decided: null };
 
 type Encoded = bigint | number | string | Uint8Array | null | readonly Encoded[];
 
@@ -62,8 +96,8 @@ const GUID_FALLBACK = 2n;
 type Name = Pick<FieldRef, 'name' | 'path'>;
 
 /** The program of an EVENTS stream; `now` (ns) is the one clock reading of the query (QL-12). */
-export function eventsTail(query: EventsQuery, now: bigint): TailProgram {
-  const conditions = new Conditions(now, eventField);
+export function eventsTail(query: EventsQuery, now: bigint, access: TailAccess = UNRESTRICTED): TailProgram {
+  const conditions = new Conditions(now, eventField, planField, access);
   const type = query.pattern === null ? null : conditions.pattern(query.pattern, 'event_type');
   const where = conditions.whole(query, type === null ? [] : [type]);
   const select =
@@ -72,12 +106,12 @@ export function eventsTail(query: EventsQuery, now: bigint): TailProgram {
       if (planned.kind !== 'column') return [field.name, -1n, ...field.path];
       return [field.name, BigInt(EVENT_COLUMNS.indexOf(planned.name)), field.name];
     }) ?? null;
-  return { store: 'events', spec: encoded([where, select]), terms: conditions.terms };
+  return conditions.program('events', where, select);
 }
 
 /** The same for LOGS. */
-export function logsTail(query: LogsQuery, now: bigint): TailProgram {
-  const conditions = new Conditions(now, logField);
+export function logsTail(query: LogsQuery, now: bigint, access: TailAccess = UNRESTRICTED): TailProgram {
+  const conditions = new Conditions(now, logField, plannedLogField, access);
   const origins = query.from?.map(({ value }) => value) ?? null;
   const where = conditions.whole(query, [
     ...(origins === null ? [] : [[IN, logField(column('origin')), ...origins]]),
@@ -85,7 +119,7 @@ export function logsTail(query: LogsQuery, now: bigint): TailProgram {
     ...query.containing.map(({ value }) => [OPERATION.CONTAINS, logField(column('message')), value]),
   ]);
   const select = query.select?.map((field): Encoded => [field.name, logColumn(field.name)]) ?? null;
-  return { store: 'logs', spec: encoded([where, select]), terms: conditions.terms };
+  return conditions.program('logs', where, select);
 }
 
 function encoded(spec: Encoded): Uint8Array {
@@ -116,20 +150,40 @@ function logField({ name }: Name): Encoded {
 class Conditions {
   readonly #now: bigint;
   readonly #field: (field: Name) => Encoded;
-  readonly terms: CrossFilter[] = [];
+  readonly #resolve: FieldResolver;
+  readonly #access: TailAccess;
+  readonly #terms: CrossFilter[] = [];
 
-  constructor(now: bigint, field: (field: Name) => Encoded) {
+  constructor(now: bigint, field: (field: Name) => Encoded, resolve: FieldResolver, access: TailAccess) {
     this.#now = now;
     this.#field = field;
+    this.#resolve = resolve;
+    this.#access = access;
   }
 
-  /** Time range, `primary` conditions and WHERE, ANDed; null = every row. */
+  program(store: TailProgram['store'], where: Encoded, select: Encoded): TailProgram {
+    const { shown, decided, readable } = this.#access;
+    const terms = this.#terms.map((filter) => {
+      const usable = readable(filter);
+      return { filter, readable: usable === null ? null : { sql: usable.sql, params: usable.params } };
+    });
+    return { store, spec: encoded([where, select, shown]), terms, decided };
+  }
+
+  /** Takes in a cross-type filter; returns the index of its truth. */
+  add(filter: CrossFilter): number {
+    return this.#terms.push(filter) - 1;
+  }
+
+  /** Time range, `primary` conditions and WHERE as the caller may have it, ANDed; null = every row. */
   whole(query: Pick<EventsQuery, 'since' | 'until' | 'where'>, primary: readonly Encoded[]): Encoded {
     const timestamp = this.#field(column('timestamp'));
     const all: Encoded[] = [...primary];
     if (query.since !== null) all.push([OPERATION['>='], timestamp, resolveTime(query.since, this.#now)]);
     if (query.until !== null) all.push([OPERATION['<'], timestamp, resolveTime(query.until, this.#now)]);
-    if (query.where !== null) all.push(this.condition(query.where));
+    const planned = query.where === null ? null : planCondition(query.where, this.#now, this.#resolve, this);
+    const where = this.#access.restrict(planned);
+    if (where !== null) all.push(this.#condition(where));
     return all.length === 0 ? null : [ALL, ...all];
   }
 
@@ -140,39 +194,33 @@ class Conditions {
     return [kind === 'equal' ? OPERATION['=='] : OPERATION.GLOB, field, text];
   }
 
-  condition(condition: Condition): Encoded {
+  #condition(condition: PlanCondition): Encoded {
     switch (condition.kind) {
       case 'and':
       case 'or':
-        return [condition.kind === 'and' ? ALL : ANY, ...condition.terms.map((term) => this.condition(term))];
-      case 'metricFilter':
-      case 'eventFilter':
-      case 'logFilter':
-        return [TRUTH, BigInt(this.terms.push(condition) - 1)];
+        return [
+          condition.kind === 'and' ? ALL : ANY,
+          ...condition.terms.map((term) => this.#condition(term)),
+        ];
+      case 'ranges':
+        return [TRUTH, BigInt(condition.index)];
       default:
         return this.#predicate(condition);
     }
   }
 
-  #predicate(predicate: Predicate): Encoded {
-    const field = this.#field(predicate.field);
+  #predicate(predicate: PlanPredicate): Encoded {
+    const { name } = predicate.field;
+    const path = predicate.field.kind === 'payload' ? predicate.field.path : [name];
+    const field = this.#field({ name, path });
     switch (predicate.kind) {
       case 'null':
         return [predicate.negated ? IS_NOT_NULL : IS_NULL, field];
       case 'match':
-        return [OPERATION[predicate.operator], field, predicate.value.value];
       case 'compare':
-        return [OPERATION[predicate.operator], field, this.#operand(predicate.value)];
+        return [OPERATION[predicate.operator], field, predicate.value];
       case 'in':
-        return [
-          predicate.negated ? NOT_IN : IN,
-          field,
-          ...predicate.values.map((value) => this.#operand(value)),
-        ];
+        return [predicate.negated ? NOT_IN : IN, field, ...predicate.values];
     }
-  }
-
-  #operand(literal: Parameters<typeof operandOf>[0]): Operand {
-    return operandOf(literal, this.#now);
   }
 }

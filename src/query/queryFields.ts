@@ -35,11 +35,14 @@ function argumentOf(computed: AggregateFunction): readonly FieldRef[] {
  * (ACL-37, QL-77). Of metrics also `value`, wherever samples are combined (ACL-39).
  */
 export function impliedFields(query: Exclude<Query, { mode: 'INDEX' }>): readonly FieldPath[] {
+  // Without SINCE and UNTIL a query ends now, which tells nothing of the records.
+  const times: readonly FieldPath[] = query.since === null && query.until === null ? [] : [['timestamp']];
   switch (query.mode) {
     case 'EVENTS':
-      return query.pattern !== null && selects(query.pattern) ? [['event_type']] : [];
+      return query.pattern !== null && selects(query.pattern) ? [...times, ['event_type']] : times;
     case 'LOGS':
       return [
+        ...times,
         ...(query.from === null ? [] : [['origin']]),
         ...(query.errorOnly ? [['is_error']] : []),
         ...(query.containing.length === 0 ? [] : [['message']]),
@@ -47,6 +50,7 @@ export function impliedFields(query: Exclude<Query, { mode: 'INDEX' }>): readonl
     case 'METRIC': {
       const combines = query.brackets === null || query.valueFunction !== null || query.window !== null;
       return [
+        ...times,
         ...(selects(query.name) ? [['name']] : []),
         ...(query.brackets ?? []).map(({ label }) => [label.name]),
         ...(combines ? [['value']] : []),

@@ -1,13 +1,14 @@
 /** Translates a planned EVENTS query into the SELECT that one shard runs (QX-10). */
 import type { CursorField } from '../native/addon.js';
 import { EVENT_COLUMNS } from '../stores/eventColumns.js';
+import { READS_EVERYTHING, type ReadAccess } from './accessFilter.js';
 import type { CommonClauses, EventsQuery } from './ast.js';
 import { plainJob, type QueryJob, type StoreRead } from './job.js';
 import { type EventsPlan, type PlanCondition, type PlanField, planField } from './plan.js';
 import { aggregateJob } from './sqlAggregate.js';
 import { Fragment, joinBalanced, opaque, sql } from './sqlFragment.js';
 import { fieldExpression, translatePattern, translatePredicate } from './sqlPredicate.js';
-import { inRanges, timeBounds } from './timeBounds.js';
+import { inRanges, scannedTime, timeBounds } from './timeBounds.js';
 
 /** The read of a store's databases. */
 export type ShardQuery = StoreRead;
@@ -19,7 +20,7 @@ const MAX_LIMIT = 2n ** 63n - 1n;
  * yields at most SKIP + TAKE of them (QX-23). The merge breaks ties by the order of its parts, which
  * must be file name ascending (QL-71).
  */
-export function translateEvents(plan: EventsPlan): ShardQuery {
+export function translateEvents(plan: EventsPlan, shown: Uint8Array | null = null): ShardQuery {
   const keys = sortKeys(plan);
   const selected = [...keyColumns(keys), ...EVENT_COLUMNS, 'payload'].join(', ');
   const order = [...keyOrder(keys), 'id DESC'].join(', ');
@@ -31,6 +32,7 @@ export function translateEvents(plan: EventsPlan): ShardQuery {
     skip: plan.skip,
     take: plan.take,
     fields: plan.select === null ? null : plan.select.map(cursorField),
+    ...(shown === null ? {} : { shown }),
     encoded: false,
     store: 'events',
   };
@@ -39,10 +41,12 @@ export function translateEvents(plan: EventsPlan): ShardQuery {
 /** The job of an EVENTS query, which a plan is made of. */
 export function eventsJob(
   query: Pick<EventsQuery, 'aggregation' | keyof CommonClauses>,
-  plan: EventsPlan,
+  planned: EventsPlan,
+  access: ReadAccess = READS_EVERYTHING,
 ): QueryJob {
-  if (query.aggregation === null) return plainJob(translateEvents(plan));
-  const where = eventConditions(plan);
+  const plan = { ...planned, where: access.restrict(planned.where) };
+  if (query.aggregation === null) return plainJob(translateEvents(plan, access.shown));
+  const where = eventConditions(plan, scannedTime(query, plan.pattern !== null || plan.where !== null));
   return aggregateJob(
     { store: 'events', table: 'events', where, resolve: planField },
     query.aggregation,
@@ -67,12 +71,12 @@ function sortKeys(plan: EventsPlan): EventsPlan['sort'] {
   return [...plan.sort, { field: timestamp, descending: true }];
 }
 
-/** What a record must fulfil: time range, type pattern, WHERE. */
-export function eventConditions(plan: EventsPlan): Fragment {
+/** What a record must fulfil: time range, type pattern, WHERE. @param time the column, as SQL bounds it */
+export function eventConditions(plan: EventsPlan, time = 'timestamp'): Fragment {
   const pattern = plan.pattern === null ? null : translatePattern(plan.pattern);
   return joinBalanced(
     [
-      ...timeBounds('timestamp', plan, plan.where),
+      ...timeBounds(time, plan, plan.where),
       ...(pattern === null ? [] : [pattern]),
       ...(plan.where === null ? [] : [translateCondition(plan.where, 'top')]),
     ],

@@ -1,4 +1,5 @@
 /** Translates a LOGS query into the SELECT that each log database runs (QL-80..83, QX-10). */
+import { READS_EVERYTHING, type ReadAccess } from './accessFilter.js';
 import type { FieldRef, LogsQuery } from './ast.js';
 import type { CrossFilters } from './crossFilter.js';
 import { plainJob, type QueryJob } from './job.js';
@@ -7,7 +8,7 @@ import { keyColumns, keyOrder, limit, type ShardQuery, translateCondition } from
 import { aggregateJob } from './sqlAggregate.js';
 import { Fragment, joinBalanced, sql } from './sqlFragment.js';
 import { translatePredicate } from './sqlPredicate.js';
-import { timeBounds } from './timeBounds.js';
+import { scannedTime, timeBounds } from './timeBounds.js';
 
 type LogField = Extract<PlanField, { kind: 'expression' }>;
 
@@ -21,14 +22,21 @@ const FIELDS: Readonly<Record<string, { readonly type: LogField['type']; readonl
 };
 
 /** The query of one log database; `now` (ns) is the one clock reading of the query (QL-12). */
-export function translateLogs(query: LogsQuery, now: bigint, cross: CrossFilters | null = null): ShardQuery {
+export function translateLogs(
+  query: LogsQuery,
+  now: bigint,
+  cross: CrossFilters | null = null,
+  access: ReadAccess = READS_EVERYTHING,
+): ShardQuery {
   const keys = sortKeys(query);
   const names = query.select?.map(({ name }) => name) ?? Object.keys(FIELDS);
-  const record = names.map((name) => `'${name}', ${FIELDS[name]?.shown ?? 'NULL'}`).join(', ');
-  const selected = [...keyColumns(keys), `record_map(${record})`].join(', ');
+  const pairs = names.map((name) => `'${name}', ${FIELDS[name]?.shown ?? 'NULL'}`).join(', ');
+  const whole = new Fragment(`record_map(${pairs})`);
+  const record = access.shown === null ? whole : sql`shown(${whole}, origin, ${access.shown})`;
+  const columns = new Fragment([...keyColumns(keys), ''].join(', '));
   const order = [...keyOrder(keys), 'id DESC'].join(', ');
   const paging = { skip: query.skip ?? 0n, take: query.take };
-  const statement = sql`SELECT ${new Fragment(selected)} FROM logs WHERE ${conditions(query, now, cross)} ORDER BY ${new Fragment(order)}${limit(paging)}`;
+  const statement = sql`SELECT ${columns}${record} FROM logs WHERE ${conditions(query, now, cross, access)} ORDER BY ${new Fragment(order)}${limit(paging)}`;
   return {
     sql: statement.sql,
     params: statement.params,
@@ -41,14 +49,19 @@ export function translateLogs(query: LogsQuery, now: bigint, cross: CrossFilters
 }
 
 /** The job of a LOGS query, aggregated or not (QL-83). */
-export function logsJob(query: LogsQuery, now: bigint, cross: CrossFilters | null = null): QueryJob {
-  if (query.aggregation === null) return plainJob(translateLogs(query, now, cross));
-  const where = conditions(query, now, cross);
+export function logsJob(
+  query: LogsQuery,
+  now: bigint,
+  cross: CrossFilters | null = null,
+  access: ReadAccess = READS_EVERYTHING,
+): QueryJob {
+  if (query.aggregation === null) return plainJob(translateLogs(query, now, cross, access));
+  const where = conditions(query, now, cross, access);
   return aggregateJob({ store: 'logs', table: 'logs', where, resolve: logField }, query.aggregation, query);
 }
 
 /** The parser has seen to it that there is no other name (QL-42). */
-function logField({ name }: Pick<FieldRef, 'name'>): LogField {
+export function logField({ name }: Pick<FieldRef, 'name'>): LogField {
   const isBoolean = name === 'is_error';
   return { kind: 'expression', name, sql: name, type: FIELDS[name]?.type ?? 'text', isBoolean };
 }
@@ -60,13 +73,16 @@ function sortKeys(query: LogsQuery): EventsPlan['sort'] {
   return [...keys, { field: logField({ name: 'timestamp' }), descending: true }];
 }
 
-function conditions(query: LogsQuery, now: bigint, cross: CrossFilters | null): Fragment {
-  const where = query.where === null ? null : planCondition(query.where, now, logField, cross);
+function conditions(query: LogsQuery, now: bigint, cross: CrossFilters | null, access: ReadAccess): Fragment {
+  const where = access.restrict(
+    query.where === null ? null : planCondition(query.where, now, logField, cross),
+  );
   const origin = logField({ name: 'origin' });
   const message = logField({ name: 'message' });
+  const isFiltered = where !== null || query.from !== null || query.errorOnly || query.containing.length > 0;
   return joinBalanced(
     [
-      ...timeBounds('timestamp', planRange(query, now), where),
+      ...timeBounds(scannedTime(query, isFiltered), planRange(query, now), where),
       ...(query.from === null
         ? []
         : [

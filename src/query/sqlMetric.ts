@@ -2,6 +2,7 @@
  * Translates a METRIC query: either the SELECT that each metric database runs, or a computation over series
  * and samples whose rows are then read from the scratch database (QX-3, QX-10).
  */
+import { READS_EVERYTHING, type ReadAccess } from './accessFilter.js';
 import type { FieldRef, MetricQuery } from './ast.js';
 import type { CrossFilters } from './crossFilter.js';
 import { type MetricStage, plainJob, type QueryJob, type Statement, type StoreRead } from './job.js';
@@ -45,21 +46,23 @@ const INTO: MetricStage['into'] = {
 
 /**
  * The job of a METRIC query; `now` (ns) is the one clock reading of the query (QL-12). `cross` takes in its
- * cross-type filters. `readable` limits the series to those the caller may see: a condition on `r.name`.
+ * cross-type filters.
  */
 export function metricJob(
   query: MetricQuery,
   now: bigint,
   cross: CrossFilters | null = null,
-  readable: Fragment | null = null,
+  access: ReadAccess = READS_EVERYTHING,
 ): QueryJob {
-  const where = query.where === null ? null : planCondition(query.where, now, storedField, cross);
+  const where = access.restrict(
+    query.where === null ? null : planCondition(query.where, now, storedField, cross),
+  );
   const range = planRange(query, now);
-  const ofSeries = seriesConditions(query, where, readable);
+  const ofSeries = seriesConditions(query, where);
   const ofSample = where === null ? null : sampleCondition(where);
   if (isPlainMetric(query)) {
     const inRange = joinBalanced(timeBounds('s.timestamp', range, where), 'AND');
-    return plainJob(storedRead(query, inRange, ofSeries, ofSample));
+    return plainJob(storedRead(query, inRange, ofSeries, ofSample, access.shown));
   }
   const computation = metricComputation(query, range, ofSample !== null);
   const isLatest = computation.shape === 'latest';
@@ -72,22 +75,17 @@ export function metricJob(
     same: isLatest ? null : samplesStatement(ofSample, AT),
     into: INTO,
   };
-  return { stages: [stage], read: computedRead(query) };
+  return { stages: [stage], read: computedRead(query, access.shown) };
 }
 
 /** Which series a query looks at, up to what only their samples tell. */
-function seriesConditions(
-  query: MetricQuery,
-  where: PlanCondition | null,
-  readable: Fragment | null,
-): Fragment {
+function seriesConditions(query: MetricQuery, where: PlanCondition | null): Fragment {
   const pattern = translatePattern(query.name, new Fragment('r.name'));
   const condition = where === null ? null : seriesCondition(where);
   return joinBalanced(
     [
       ...(pattern === null ? [] : [pattern]),
       ...(query.brackets ?? []).map(translateSelector),
-      ...(readable === null ? [] : [readable]),
       ...(condition === null ? [] : [translateCondition(condition, 'top')]),
     ],
     'AND',
@@ -102,10 +100,12 @@ function storedRead(
   inRange: Fragment,
   ofSeries: Fragment,
   ofSample: PlanCondition | null,
+  shown: Uint8Array | null,
 ): StoreRead {
   const named = planSort(query, storedField);
   const keys = [...named, ...defaultKeys(named)];
-  const record = recordOf(query, ['s.timestamp', 'r.name', 'r.labels', VALUE, 's.histogram_data'], 'r.type');
+  const fields = ['s.timestamp', 'r.name', 'r.labels', VALUE, 's.histogram_data'];
+  const record = shownOf(recordOf(query, fields, 'r.type'), 'r.name', shown);
   const columns = new Fragment(keyColumns(keys).join(', '));
   const order = new Fragment([...keyOrder(keys), 's.rowid'].join(', '));
   const condition = ofSample === null ? new Fragment('1') : translateCondition(ofSample, 'top');
@@ -129,9 +129,10 @@ function defaultKeys(named: EventsPlan['sort']): EventsPlan['sort'] {
 }
 
 /** The computed rows. */
-function computedRead(query: MetricQuery): StoreRead {
+function computedRead(query: MetricQuery, shown: Uint8Array | null): StoreRead {
   const keys = planSort(query, (field) => metricField(field, COMPUTED, 'u.labels'));
-  const record = recordOf(query, ['v.timestamp', 'u.name', 'u.labels', 'v.value', 'v.histogram'], 'u.type');
+  const fields = ['v.timestamp', 'u.name', 'u.labels', 'v.value', 'v.histogram'];
+  const record = shownOf(recordOf(query, fields, 'u.type'), 'u.name', shown);
   const order = keys.map(
     ({ field, descending }) =>
       `${field.kind === 'expression' ? field.sql : field.name} COLLATE BINARY ${descending ? 'DESC' : 'ASC'}`,
@@ -152,6 +153,11 @@ function recordOf(query: MetricQuery, fields: readonly string[], type: string): 
   if (query.select === null) return sql`sample_record(${whole})`;
   // Names hold no comma (QL-7).
   return sql`sample_record(${whole}, ${new Fragment(type)}, ${query.select.map(({ name }) => name).join(',')})`;
+}
+
+/** A record without what its metric does not show. */
+function shownOf(record: Fragment, name: string, shown: Uint8Array | null): Fragment {
+  return shown === null ? record : sql`shown(${record}, ${new Fragment(name)}, ${shown})`;
 }
 
 // --- samples of one series -------------------------------------------------------------------------
@@ -194,6 +200,7 @@ function ownParams(where: Fragment): string[] {
   return [1, 2, 3].map((number) => `?${where.params.length + number}`);
 }
 
-function storedField(field: Pick<FieldRef, 'name'>): MetricField {
+/** The field of a stored sample or its series. */
+export function storedField(field: Pick<FieldRef, 'name'>): MetricField {
   return metricField(field, STORED, 'r.labels');
 }

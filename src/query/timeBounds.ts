@@ -1,4 +1,5 @@
 /** How the SELECT of a query narrows its scan to times: its own range, and ranges made for it (QX-4, QX-15). */
+import type { EventsQuery } from './ast.js';
 import type { PlanCondition } from './plan.js';
 import { Fragment, sql } from './sqlFragment.js';
 
@@ -6,6 +7,22 @@ import { Fragment, sql } from './sqlFragment.js';
 export interface TimeRange {
   readonly from: bigint;
   readonly to: bigint;
+}
+
+/**
+ * `timestamp` as the bounds of a query name it. Where an aggregation is over all times the index on it
+ * would lead to every row in turn, which takes longer than reading the table from end to end: SQLite
+ * leaves the index alone behind a `+`. Rows that are only counted are counted in the index.
+ *
+ * @param isFiltered whether rows are left out for other reasons than their time
+ */
+export function scannedTime(
+  { since, until, aggregation }: Pick<EventsQuery, 'since' | 'until' | 'aggregation'>,
+  isFiltered: boolean,
+): string {
+  if (aggregation === null || since !== null || until !== null) return 'timestamp';
+  const isCount = aggregation.kind === 'bare' && aggregation.function.kind === 'COUNT';
+  return isCount && !isFiltered ? 'timestamp' : '+timestamp';
 }
 
 /** Whether a time lies in the ranges made by the stage of this index. */

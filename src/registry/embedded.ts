@@ -6,7 +6,7 @@
 import { existsSync, type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import type { WarningLog } from '../host/log.js';
-import type { Hive, HiveKey } from './hive.js';
+import { type Hive, type HiveKey, HiveParseError } from './hive.js';
 import { diffHives, eventFor, type HiveChange } from './hiveDiff.js';
 import { editHive, type FileSignature, hiveSignature, loadHive, sameSignature } from './hiveFile.js';
 import { checkValueName, foldName, foldPath } from './names.js';
@@ -232,7 +232,9 @@ export class EmbeddedRegistry implements Registry {
       this.signature = loaded.signature;
       this.#adopt(loaded.hive);
     } catch (error) {
-      this.signature = signature;
+      // A mistake inside goes away only with the file; for want of descriptors or for a directory that others
+      // may write to, the same file may be good the next time.
+      this.signature = error instanceof HiveParseError ? signature : null;
       const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
       const reason = missing ? `registry file ${this.file} is missing` : messageOf(error);
       if (this.#unavailable === null) {

@@ -60,3 +60,14 @@ async function exists(registry: Registry, key: string): Promise<boolean> {
     throw error;
   }
 }
+
+/** A registry that holds these descriptors and nothing else. */
+export const DEFAULT_SECURITY: Pick<Registry, 'readValues'> = {
+  readValues: async (key) =>
+    (Object.keys(SECURITY_DEFAULTS) as SecurityNamespace[])
+      .filter((namespace) => `${SECURITY_KEY}\\${namespace}` === key)
+      .map((namespace) => ({
+        name: '*',
+        ...binaryData(sddlToSecurityDescriptor(SECURITY_DEFAULTS[namespace])),
+      })),
+};

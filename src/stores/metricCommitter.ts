@@ -2,7 +2,9 @@
  * Samples into `samples`, each under the id of its series (MET-28, MET-39). Series that the cache in
  * native code knows cost no SQL; the others are looked up or made here, once per transaction.
  */
+
 import { type DatagramsHandle, native, type SeriesCacheHandle, type SeriesKey } from '../native/addon.js';
+import { LateSamples } from '../rollups/lateSamples.js';
 import type { DatagramSource } from './datagramSource.js';
 import { HELD_CACHE, type HeldHandles } from './heldHandles.js';
 import {
@@ -63,6 +65,7 @@ class SampleTable implements RecordTable {
   readonly #insertSeries;
   readonly #insertSamples;
   readonly #dataVersion;
+  readonly #late: LateSamples;
   #version: unknown;
   #unresolved = 0;
   /** Decoded samples that no transaction has had; null until the batch was asked. */
@@ -85,6 +88,7 @@ class SampleTable implements RecordTable {
     this.#findByText = db.prepare<unknown[], StoredSeries>(FIND_SERIES_BY_TEXT);
     this.#insertSeries = db.prepare(INSERT_SERIES);
     this.#insertSamples = db.prepare(INSERT_SAMPLES);
+    this.#late = new LateSamples(db, native);
     this.#held = held;
     this.#cacheSize = cacheSize;
     this.#cache = this.#openCache();
@@ -98,6 +102,7 @@ class SampleTable implements RecordTable {
     const version = this.#dataVersion.get();
     if (version === this.#version) return;
     this.#version = version;
+    this.#late.refresh();
     this.#isStale = true;
     this.close();
     this.#cache = this.#openCache();
@@ -111,6 +116,7 @@ class SampleTable implements RecordTable {
   /** What retention has written since is known in full: the rest of the cache stays good (MET-37, MET-64). */
   returned(series: BigInt64Array): void {
     this.#version = this.#dataVersion.get();
+    this.#late.refresh();
     if (series.length === 0) return;
     native.seriesCacheForget(this.#cache, series);
     this.#isStale = true;
@@ -144,7 +150,9 @@ class SampleTable implements RecordTable {
     if (!this.#isSorted) this.#sort(batch);
     this.#taken = native.metricSlice(batch, this.#maxRecords);
     this.#left = native.metricLeft(batch);
-    if (this.#taken > 0) this.#insertSamples.run(batch);
+    if (this.#taken === 0) return 0;
+    this.#insertSamples.run(batch);
+    this.#late.inserted(batch);
     return this.#taken;
   }
 

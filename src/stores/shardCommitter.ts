@@ -339,6 +339,15 @@ function announcerOf(
   commits: NonNullable<ShardCommitterOptions['commits']> | null,
 ): CommitAnnouncer | null {
   if (commits === null) return null;
-  const last = db.prepare('SELECT ifnull(max(id), 0) FROM events').pluck().get() as number | bigint;
-  return new CommitAnnouncer(new CommitFeed(commits.feed), commits.source, BigInt(last));
+  return new CommitAnnouncer(new CommitFeed(commits.feed), commits.source, newestId(db));
+}
+
+/** The newest row's id; a damaged page shows again in the first commit, which knows what is to be done (FAIL-13). */
+function newestId(db: ShardConnection): bigint {
+  try {
+    return BigInt(db.prepare('SELECT ifnull(max(id), 0) FROM events').pluck().get() as number | bigint);
+  } catch (error) {
+    if (isCorruption(error)) return 0n;
+    throw error;
+  }
 }

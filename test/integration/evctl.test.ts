@@ -170,6 +170,35 @@ test('--since, --until and --limit are clauses, also behind a comment', async ()
   assert.deepEqual(server.queries, ['EVENTS a.* -- what else\nSINCE 1h ago UNTIL today TAKE 0x10']);
 });
 
+test('[QL-116] [QL-107] --since completes a query that needs SINCE', async () => {
+  await using server = await answering(encodeResult([]), encodeEnd());
+  const asked = ['EVENTS WHERE METRIC a > 1', 'METRIC a AVG_OVER 5m'];
+  for (const query of asked) {
+    const result = await runProgram('evctl', ['-s', server.path, '--since', '1h ago', query]).done;
+    assert.deepEqual([result.code, result.stderr], [0, '']);
+  }
+  assert.deepEqual(
+    server.queries,
+    asked.map((query) => `${query}\nSINCE 1h ago`),
+  );
+  const incomplete = await runProgram('evctl', ['-s', server.path, '-n', '3', 'METRIC a AVG_OVER 5m']).done;
+  assert.equal(incomplete.code, 2);
+  assert.match(incomplete.stderr, /^evctl: parse error: [^\n]*SINCE/);
+});
+
+test('[QL-9] a query file that is not valid UTF-8 is refused, exit 2; a byte order mark is no text', async () => {
+  await using server = await answering(encodeResult([]), encodeEnd());
+  const file = join(directory, 'encoded');
+  const run = async (bytes: Buffer) => {
+    writeFileSync(file, bytes);
+    return runProgram('evctl', ['-s', server.path, '--file', file]).done;
+  };
+  const refused = await run(Buffer.from('EVENTS \xff', 'latin1'));
+  assert.deepEqual([refused.code, refused.stderr], [2, `evctl: ${file}: query is not valid UTF-8\n`]);
+  assert.equal((await run(Buffer.from('\ufeffEVENTS é\n'))).code, 0);
+  assert.deepEqual(server.queries, ['EVENTS é']);
+});
+
 test('[WIRE-20] an option that adds a clause to a text that does not parse shows where, exit 2', async () => {
   const result = await runProgram('evctl', ['-n', '3', 'EVENTS TAEK 4']).done;
   assert.equal(result.code, 2);

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
 import { EventdWorld, eventually } from '../fixtures/eventd.js';
+import { runProgram } from '../fixtures/runProgram.js';
 
 /** Names of the indexes on `events`, the one on `timestamp` left out. */
 function indexesOf(world: EventdWorld, shard: number): string[] {
@@ -47,11 +48,15 @@ test('[QL-72][QL-79][IDX-1][IDX-7][IDX-10][IDX-33][IDX-40][IDX-47][IDX-48][LIFE-
   ]);
   assert.equal(meta(world, "SELECT value FROM meta WHERE key = 'manual_index.source.name'").length, 1);
   await world.query('EVENTS INDEX event_type');
-  assert.deepEqual(meta(world, 'SELECT field_path, priority, is_expression FROM desired_indexes ORDER BY priority'), [
-    ['event_type', 1, 0],
-    ['source.name', 2, 1],
-  ]);
-  for (const shard of [0, 1]) await has(world, shard, 'idx_events_event_type', 'idx_events_payload_source_name');
+  assert.deepEqual(
+    meta(world, 'SELECT field_path, priority, is_expression FROM desired_indexes ORDER BY priority'),
+    [
+      ['event_type', 1, 0],
+      ['source.name', 2, 1],
+    ],
+  );
+  for (const shard of [0, 1])
+    await has(world, shard, 'idx_events_event_type', 'idx_events_payload_source_name');
   assert.equal((await world.query('EVENTS WHERE source.name == "A"')).length, 2);
   // Events go on being stored over expression indexes.
   for (const cpu of [0, 1]) {
@@ -91,7 +96,10 @@ test('[IDX-46][IDX-43] a metadata database of an unknown version, or of nonsense
   db.exec("UPDATE meta SET value = '99' WHERE key = 'schema_version'");
   db.close();
   const second = await world.start();
-  assert.match(second.stderr, /eventd-meta\.db: schema version '99' is unknown; the index policy begins anew/);
+  assert.match(
+    second.stderr,
+    /eventd-meta\.db: schema version '99' is unknown; the index policy begins anew/,
+  );
   assert.ok(existsSync(`${file}.old`), 'the old one stays beside it');
   assert.deepEqual(meta(world, "SELECT value FROM meta WHERE key = 'schema_version'"), [['1']]);
   // Its set is empty, and so the shard's indexes go.
@@ -102,4 +110,34 @@ test('[IDX-46][IDX-43] a metadata database of an unknown version, or of nonsense
   assert.match(third.stderr, /the index policy begins anew/);
   assert.deepEqual(await world.query('EVENTS INDEX event_type'), []);
   assert.deepEqual(await third.end(), { code: 0, signal: null }, third.stderr);
+});
+
+test('[IDX-2][IDX-6] evctl inspect indexes tells what is asked for, what is desired, and why', async (t) => {
+  const world = EventdWorld.for(t, { cpus: 1 });
+  const run = await world.start();
+  for (let n = 0; n < 3; n++) await world.query('EVENTS WHERE user == "a"');
+  await world.query('EVENTS INDEX event_type');
+  await has(world, 0, 'idx_events_event_type');
+  const inspected = async () => {
+    const { debugSocket } = world.paths;
+    const { code, stdout, stderr } = await runProgram('evctl', [
+      'inspect',
+      'indexes',
+      '--debug-socket',
+      debugSocket,
+    ]).done;
+    assert.equal(code, 0, stderr);
+    return stdout.toString();
+  };
+  const text = await eventually('the counts', async () => {
+    const now = await inspected();
+    return /^user +3 /m.test(now) && now;
+  });
+  assert.match(text, /^FIELD +QUERIES +PRIORITY +SHARDS +WHY$/m);
+  assert.match(text, /^event_type +0 +1 +1\/1 +EVENTS INDEX named it less than 24 h ago$/m);
+  assert.match(text, /^user +3 +- +- +out: it enters at 100$/m);
+  assert.match(text, /^writer-0: idx_events_event_type$/m);
+  assert.deepEqual(await run.end('SIGQUIT'), { code: 0, signal: null });
+  assert.match(run.stderr, /index policy: observing, 3 queries by 1 fields, desired: event_type/);
+  assert.match(run.stderr, /writer 0 has idx_events_event_type/);
 });

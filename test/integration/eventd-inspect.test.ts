@@ -35,6 +35,10 @@ test('a front end sees the state of every actor of every thread, and what the ev
   await reader.ready();
   assert.deepEqual(actorsOf(reader).sort(), [
     'daemon',
+    'index-advisor',
+    'indexes-0',
+    'indexes-1',
+    'indexes-2',
     'log-writer',
     'metric-writer',
     'reader-0',
@@ -109,7 +113,16 @@ test('[FAIL-15] after the event path was started again in the process, its old a
   await eventually('the daemon is ready', () => before.states().get('daemon') === 'ready');
   const late = look(t, world);
   await late.ready();
-  assert.deepEqual(actorsOf(late).sort(), ['daemon', 'reader-0', 'reader-1', 'writer-0', 'writer-1']);
+  assert.deepEqual(actorsOf(late).sort(), [
+    'daemon',
+    'index-advisor',
+    'indexes-0',
+    'indexes-1',
+    'reader-0',
+    'reader-1',
+    'writer-0',
+    'writer-1',
+  ]);
   await late.sees(({ figures }) => figures?.daemon?.recoveries === 1);
   // The new ones are live.
   const from = late.lines.length;

@@ -3,7 +3,7 @@
  * the exit code of the book, without its sockets, and the next start accounts for every event.
  */
 import assert from 'node:assert/strict';
-import { readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { copyFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -103,18 +103,18 @@ function openFiles({ pid }: EventdRun): string[] {
 
 // While it starts
 
-for (const signal of SIGNALS) {
-  test(`[LIFE-230] [LIFE-131] [LIFE-132] ${signal} at any instant of the start ends it with 0 and costs no event`, {
-    timeout: 120_000,
-  }, async (t) => {
-    const world = await worldFor(t);
-    const rehearsal = world.spawn();
-    await eventually('the first log line', () => rehearsal.log().length > 0);
-    const begun = performance.now();
-    await rehearsal.ready;
-    const startMs = performance.now() - begun;
-    await rehearsal.end();
-    const steps = signal === 'SIGTERM' ? 6 : 3;
+test('[LIFE-230] [LIFE-131] [LIFE-132] SIGTERM, SIGINT and SIGQUIT at any instant of the start end it with 0 and cost no event', {
+  timeout: 240_000,
+}, async (t) => {
+  const world = await worldFor(t);
+  const rehearsal = world.spawn();
+  await eventually('the first log line', () => rehearsal.log().length > 0);
+  const begun = performance.now();
+  await rehearsal.ready;
+  const startMs = performance.now() - begun;
+  await rehearsal.end();
+  for (const signal of SIGNALS) {
+    const steps = signal === 'SIGTERM' ? 5 : 3;
     for (let step = 0; step <= steps; step++) {
       world.emitMany(step % 2, 50);
       const run = world.spawn();
@@ -123,17 +123,17 @@ for (const signal of SIGNALS) {
       await pause((startMs * step) / steps);
       await stops(world, run, GRACEFUL, () => run.kill(signal));
     }
-    await accountedByNextStart(world);
-  });
-}
+  }
+  await accountedByNextStart(world);
+});
 
 // SIGINT takes the same way as SIGTERM from here on; SIGQUIT makes its dump first.
-for (const signal of ['SIGTERM', 'SIGQUIT'] as const) {
-  test(`[LIFE-210] [LIFE-138] ${signal} while a start waits for a locked shard is obeyed when the lock goes, and aborts when it stays`, {
-    timeout: 60_000,
-  }, async (t) => {
-    const world = await worldFor(t);
-    await (await world.start()).end();
+test('[LIFE-210] [LIFE-138] SIGTERM and SIGQUIT while a start waits for a locked shard are obeyed when the lock goes, and abort when it stays', {
+  timeout: 120_000,
+}, async (t) => {
+  const world = await worldFor(t);
+  await (await world.start()).end();
+  for (const signal of ['SIGTERM', 'SIGQUIT'] as const) {
     for (const end of [GRACEFUL, ABORTED]) {
       world.emitMany(0, 50);
       const release = world.lock(0);
@@ -152,9 +152,9 @@ for (const signal of ['SIGTERM', 'SIGQUIT'] as const) {
       release();
       assert.equal(run.readyCount, 0);
     }
-    await accountedByNextStart(world);
-  });
-}
+  }
+  await accountedByNextStart(world);
+});
 
 test('[LIFE-104] [LIFE-130] [LIFE-210] a stop while a shard cannot even be opened: the start fails or is undone, in time', {
   timeout: 60_000,
@@ -187,13 +187,17 @@ test('[LIFE-109] [LIFE-131] a stop while a start reads hundreds of old shards is
 }, async (t) => {
   const world = await worldFor(t);
   await (await world.start()).end();
-  for (let shard = 100; shard < 300; shard++)
-    writeShard(world.events, `shard-0${shard}.db`, [{ timestamp: 1n, sequence: BigInt(shard) }]);
+  const old = Array.from({ length: 200 }, (_, i) => `shard-0${100 + i}.db`);
+  const [first = '', ...others] = old;
+  writeShard(world.events, first, [{ timestamp: 1n, sequence: 1n }]);
+  for (const name of others) copyFileSync(join(world.events, first), join(world.events, name));
   world.emitMany(0, 50);
   const run = world.spawn();
   await eventually('the first log line', () => run.log().length > 0);
   await stops(world, run, GRACEFUL, () => run.kill('SIGTERM'));
   assert.equal(run.readyCount, 0);
+  // They have done their part, and would only make the account slow.
+  for (const name of old) rmSync(join(world.events, name));
   await accountedByNextStart(world);
 });
 

@@ -91,6 +91,19 @@ test('[CFG-3] [QX-68] [QX-64] memory comes back however a query ends', async (t)
   assert.deepEqual((await ask(store.socketPath, 'EVENTS COUNT')).records, [{ count: 80_000 }]);
 });
 
+test('[CFG-3] [QL-112] of a cross-type filter only its time ranges are held: a query may have many', async (t) => {
+  const store = makeStore(t);
+  writeManyEvents(store.directory, 'shard-0000.db', { count: 10, names: 1 });
+  const service = await startService(t, store, { limits: { queryMemoryBytes: 2 * MIB } });
+  const filters = Array.from({ length: 20 }, (_, n) => `METRIC m${n} > ${n}`);
+  const { error, ended } = await ask(
+    store.socketPath,
+    `EVENTS SINCE 1h ago WHERE ${filters.join(' OR ')} OR LOG a EXISTS`,
+  );
+  assert.deepEqual([error, ended], [null, true]);
+  assert.equal(service.stats().memoryBytes, 0);
+});
+
 test('[QX-62] [QX-65] [QX-67] grouping is cut short by the time-out and lets others through', async (t) => {
   const store = makeStore(t);
   for (let shard = 0; shard < 2; shard++) {

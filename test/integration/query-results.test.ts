@@ -232,11 +232,3 @@ test('[WIRE-7] [QX-20] a store without any database answers an empty result', as
   const { messages } = await ask(store.socketPath, 'EVENTS');
   assert.deepEqual(messages, [{ status: 'ok', records: [] }, { status: 'end' }]);
 });
-
-test('[WIRE-20] what this version lacks is named', async (t) => {
-  const store = makeStore(t);
-  await startService(t, store);
-  const answer = await ask(store.socketPath, 'EVENTS INDEX a');
-  assert.match(answer.error ?? '', /^unsupported: .*not available in this version/);
-  assert.equal(answer.messages.length, 1);
-});

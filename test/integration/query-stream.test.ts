@@ -1,7 +1,9 @@
 /** STREAM through the query socket, with writers that commit when the test says so. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { EmbeddedCaller } from '../../src/access/embeddedCaller.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
+import { userToken } from '../fixtures/access.js';
 import type { EventRow } from '../fixtures/eventShards.js';
 import { LIMITS, makeStore, startService } from '../fixtures/queryService.js';
 import { ask, eventually } from '../fixtures/rawQueryClient.js';
@@ -255,7 +257,7 @@ test('[STR-4] [QX-62] the initial phase has the time limit, the watch phase has 
 
 test('[STR-13] [ACL-31] a caller who may read nothing gets an empty result, and nothing while watching', async (t) => {
   const { path, shard, service } = await world(t, 1, {
-    identify: () => ({ uid: 12_345, isSystemOrAdministrator: false }) as never,
+    callers: () => new EmbeddedCaller(userToken(), null),
   });
   shard.commit(rows(0, 3));
   const client = await StreamClient.begun(t, path, 'EVENTS STREAM');

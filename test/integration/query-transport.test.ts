@@ -8,9 +8,10 @@ import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { encode } from '@msgpack/msgpack';
 import { QueryService } from '../../actors/query/service.js';
-import { mayReadEvents } from '../../src/access/eventReadGate.js';
+import { EmbeddedCaller } from '../../src/access/embeddedCaller.js';
 import { encodeFrame } from '../../src/wire/frame.js';
 import { encodeRequest } from '../../src/wire/messages.js';
+import { userToken } from '../fixtures/access.js';
 import { writeShard } from '../fixtures/eventShards.js';
 import { bindService, LIMITS, makeStore, startService } from '../fixtures/queryService.js';
 import { ask, connectRaw, eventually, readAnswer } from '../fixtures/rawQueryClient.js';
@@ -206,7 +207,7 @@ test('[WIRE-4] a stream that ends inside the request is answered', async (t) => 
 test('[WIRE-11] [QX-8] [ACL-27] [FAIL-28] without a token the query is denied, whatever it says', async (t) => {
   const store = makeStore(t);
   await startService(t, store, {
-    identify: () => {
+    callers: () => {
       throw new Error('EIO: kacs_open_peer_token');
     },
   });
@@ -220,19 +221,10 @@ test('[WIRE-11] [QX-8] [ACL-27] [FAIL-28] without a token the query is denied, w
 test('[ACL-1] [ACL-13] [ACL-31] who is neither SYSTEM nor administrator gets an empty result, no error', async (t) => {
   const store = makeStore(t);
   writeShard(store.directory, 'shard-0000.db', rows(5));
-  await startService(t, store, { identify: () => ({ uid: 65534, isSystemOrAdministrator: false }) });
+  await startService(t, store, { callers: () => new EmbeddedCaller(userToken(), null) });
   const answer = await ask(store.socketPath, 'EVENTS');
   assert.deepEqual(answer.messages, [{ status: 'ok', records: [] }, { status: 'end' }]);
   assert.match((await ask(store.socketPath, 'EVENTS TAKE many')).error ?? '', /^parse error:/);
-});
-
-test('[ACL-13] [HOST-68] the gate: SYSTEM, administrators and the daemon itself', () => {
-  assert.equal(mayReadEvents({ uid: 0, isSystemOrAdministrator: true }, 0), true);
-  assert.equal(mayReadEvents({ uid: 1000, isSystemOrAdministrator: true }, 0), true);
-  assert.equal(mayReadEvents({ uid: 1000, isSystemOrAdministrator: false }, 1000), true);
-  assert.equal(mayReadEvents({ uid: 1001, isSystemOrAdministrator: false }, 1000), false);
-  assert.equal(mayReadEvents({ uid: 65534, isSystemOrAdministrator: false }, 65534), false);
-  assert.equal(mayReadEvents({ uid: 0xffffffff, isSystemOrAdministrator: false }, 0xffffffff), false);
 });
 
 test('[HOST-65] [HOST-66] the kernel tells who connects: another user sees nothing, we see all', async (t) => {
@@ -240,7 +232,7 @@ test('[HOST-65] [HOST-66] the kernel tells who connects: another user sees nothi
   writeShard(store.directory, 'shard-0000.db', rows(5));
   await startService(t, store);
   assert.equal((await ask(store.socketPath, 'EVENTS')).records.length, 5);
-  // Only root can become somebody else; any other user's rule is the gate's, tested above.
+  // Only root can become somebody else.
   const stranger = process.getuid?.() === 0 ? { uid: 65534, gid: 65534 } : {};
   const script = `
     const socket = require('net').connect(process.argv[1]);

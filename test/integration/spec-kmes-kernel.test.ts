@@ -86,7 +86,7 @@ function attachAll(fail?: readonly [cpu: number, errno: number]): Outcome {
   };
 }
 
-test('[KMES-62] [KMES-87] [KMES-93] [ING-4] [ING-5] [ING-6] rings are attached by call 1091 from CPU 0 up to EINVAL, each mapped whole', () => {
+test('[KMES-62] [KMES-87] [KMES-93] [ING-4] [ING-5] [ING-6] [CFG-91] rings are attached by call 1091 from CPU 0 up to EINVAL, each mapped whole', () => {
   const { rings, mapped, error, calls } = attachAll();
   assert.equal(error, null);
   assert.deepEqual(calls, [

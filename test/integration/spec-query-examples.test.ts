@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
-import { EventdWorld } from '../fixtures/eventd.js';
+import { EventdWorld, eventually } from '../fixtures/eventd.js';
+import { EventdRecords, gauge, line } from '../fixtures/eventdRecords.js';
 import { askExactly, type ExactRecord } from '../fixtures/exactRecords.js';
 import {
   DATES,
@@ -12,6 +13,7 @@ import {
   TYPES,
   TYPES_NEWEST_FIRST as UP_TO_NOW,
 } from '../fixtures/exampleEvents.js';
+import { FIELD_EXAMPLES } from '../fixtures/exampleMeanings.js';
 import { CROSS_EVENTS, CROSS_LOGS, CROSS_SERIES, LOGS, METRICS } from '../fixtures/exampleRecords.js';
 import { ago, NOW, SECOND, windowOf } from '../fixtures/exampleStores.js';
 import { askAll, type Example, error, events, logs, parseError, records } from '../fixtures/exampleTable.js';
@@ -39,42 +41,6 @@ const ON_TYPES: readonly Example[] = [
   ['[QL-65] [WIRE-20] example 27', 'EVENTS GROUP event_type', parseError(24)],
   ['[QL-65] [WIRE-20] example 29', 'EVENTS DISTINCT event_type COUNT BY cpu_id', parseError(28)],
   ['[QL-82] [QX-1] [WIRE-20] example 31', 'EVENTS CONTAINING "x"', parseError(8)],
-];
-
-const WITHOUT_SID = FIELDS.map(({ tag }) => tag).filter(
-  (tag) => !['sidX', 'sidUpper', 'sidY', 'sidNumber', 'sidMap'].includes(tag),
-);
-
-const ON_FIELDS: readonly Example[] = [
-  [
-    '[QL-14] [QL-23] [QL-31] example 9',
-    'EVENTS WHERE granted_access == 0x1F01FF',
-    events('accessInt', 'accessFloat'),
-  ],
-  ['[QL-20] [QL-41] [QL-44] example 10', 'EVENTS WHERE source.name STARTS_WITH "lo"', events('sourceLo')],
-  ['[QL-20] [QL-31] example 11', 'EVENTS WHERE target_sid != "x"', events('sidY', 'sidNumber')],
-  ['[QL-30] [QL-31] [QL-122] example 12', 'EVENTS WHERE target_sid IS NULL', events(...WITHOUT_SID)],
-  [
-    '[QL-23] [QL-26] [QL-31] [QL-32] example 13',
-    'EVENTS WHERE count > 5',
-    events('count9', 'countFloat', 'countHuge'),
-  ],
-  ['[QL-45] [QL-47] [QL-7] example 14', 'EVENTS WHERE cpu_id == 3', events('cpu3', 'gap3')],
-  [
-    '[QL-45] [QL-61] [QL-76] example 15',
-    'EVENTS WHERE origin_class == kacs',
-    events('kacs', 'originInPayload'),
-  ],
-  ['[QL-61] example 16', 'EVENTS WHERE origin_class IN (kmes, 3)', events('kmes', 'lcs')],
-  [
-    '[QL-17] [QL-18] [QL-46] [WIRE-10] example 17',
-    'EVENTS WHERE process_guid == "{550E8400-E29B-41D4-A716-446655440000}"',
-    events('process', 'processInPayload'),
-  ],
-  ['[QL-24] [QL-33] example 18', 'EVENTS WHERE process_guid STARTS_WITH "550e"', parseError(27)],
-  ['[QL-17] [QL-33] example 19', 'EVENTS WHERE process_guid == "abc"', parseError(30)],
-  ['[QL-22] example 20', 'EVENTS WHERE a == 1 OR b == 2 AND c == 3', events('a', 'bc', 'ac')],
-  ['[QL-40] example 21', 'EVENTS WHERE a == 1 OR b == 2 WHERE c == 3', events('bc', 'ac')],
 ];
 
 const group = (event_type: string, rest: ExactRecord): ExactRecord => ({ event_type, ...rest });
@@ -137,6 +103,11 @@ const ERRORS = [
 ];
 
 const ON_LOGS: readonly Example[] = [
+  [
+    '[QL-11] [QL-51] [QL-53] example 6',
+    'EVENTS TAKE 5 SINCE 2026-05-01 UNTIL 2026-05-02',
+    events('last', 'noon', 'three', 'two', 'one'),
+  ],
   [
     '[QL-20] [QL-80] [QL-81] [QL-121] example 34',
     'LOGS ERROR ONLY FROM loregd, peinit TAKE 20',
@@ -276,63 +247,74 @@ const ON_METRICS: readonly Example[] = [
 test('examples 1 to 5, 7, 8, 22, 27, 29, 31: types, times and clauses', (t) =>
   askAll(t, { events: TYPES }, ON_TYPES));
 
-test('example 6: a day', (t) =>
-  askAll(t, { events: DATES }, [
-    [
-      '[QL-11] [QL-51] [QL-53] example 6',
-      'EVENTS TAKE 5 SINCE 2026-05-01 UNTIL 2026-05-02',
-      events('last', 'noon', 'three', 'two', 'one'),
-    ],
-  ]));
+test('[QL-17] [QL-18] [QL-20] [QL-23] [QL-31] [QL-40] [QL-45] [QL-46] [QL-47] [QL-61] examples 9 to 21: predicates', (t) =>
+  askAll(t, { events: FIELDS }, FIELD_EXAMPLES));
 
-test('examples 9 to 21: predicates', (t) => askAll(t, { events: FIELDS }, ON_FIELDS));
+test('examples 32 and 33: streams', async (t) => {
+  const store = makeStore(t);
+  const commits = CommitFeed.allocate();
+  const shard = new LiveShard(t, store.directory, 0, commits);
+  const other = new LiveShard(t, store.directory, 1, commits);
+  const row = (tag: string, type: string, at: bigint) => ({ type, timestamp: at, payload: { tag } });
+  shard.commit([row('old', 'kacs.a', ago(9_000_000)), row('no', 'kacs', ago(60))]);
+  other.commit([row('new', 'KACS.b', ago(50)), row('no', 'fs.open', ago(40))]);
+  await startService(t, store, { commits });
+  const begin = (query: string) => StreamClient.begun(t, store.socketPath, query);
+  const whole = await begin('EVENTS kacs.* STREAM');
+  const live = await begin('EVENTS kacs.* STREAM TAKE 0');
+  await whole.has(2);
+  shard.commit([row('live', 'kacs.c', NOW + 60n * SECOND), row('no', 'kacs_c', NOW)]);
+  await whole.has(3);
+  other.commit([row('no', 'x.kacs.c', NOW), row('live too', 'Kacs.D', ago(3600))]);
+  for (const [title, client, expected] of [
+    ['[STR-2] [STR-7] [QL-52] example 32: the whole history, then live records', whole, ['new', 'old']],
+    ['[STR-4] [STR-7] [QL-53] example 33: only live records', live, []],
+  ] as const) {
+    await t.test(title, async () => {
+      await client.has(expected.length + 2);
+      assert.deepEqual(client.values('tag'), [...expected, 'live', 'live too']);
+      assert.ok(client.messages.every(({ status }) => status === 'ok'));
+      assert.equal(client.closed, false);
+    });
+  }
+});
 
-test('examples 23 to 26 and 28: aggregations', (t) => askAll(t, { events: GROUPS }, ON_GROUPS));
-
-const STREAMED = [
-  [
-    '[STR-2] [STR-7] [QL-52] example 32: the whole history, then live records',
-    'EVENTS kacs.* STREAM',
-    ['new', 'old', 'live', 'live too'],
-  ],
-  [
-    '[STR-4] [STR-7] [QL-53] example 33: only live records',
-    'EVENTS kacs.* STREAM TAKE 0',
-    ['live', 'live too'],
-  ],
-] as const;
-
-for (const [title, query, expected] of STREAMED) {
-  test(`${title}: ${query}`, async (t) => {
-    const store = makeStore(t);
-    const commits = CommitFeed.allocate();
-    const shard = new LiveShard(t, store.directory, 0, commits);
-    const other = new LiveShard(t, store.directory, 1, commits);
-    const row = (tag: string, type: string, at: bigint) => ({ type, timestamp: at, payload: { tag } });
-    shard.commit([row('old', 'kacs.a', ago(9_000_000)), row('no', 'kacs', ago(60))]);
-    other.commit([row('new', 'KACS.b', ago(50)), row('no', 'fs.open', ago(40))]);
-    await startService(t, store, { commits });
-    const client = await StreamClient.begun(t, store.socketPath, query);
-    assert.equal(client.records.length, expected.length - 2);
-    shard.commit([row('live', 'kacs.c', NOW + 60n * SECOND), row('no', 'kacs_c', NOW)]);
-    await client.has(expected.length - 1);
-    other.commit([row('no', 'x.kacs.c', NOW), row('live too', 'Kacs.D', ago(3600))]);
-    await client.has(expected.length);
-    assert.deepEqual(client.values('tag'), expected);
-    assert.ok(client.messages.every(({ status }) => status === 'ok'));
-    assert.equal(client.closed, false);
-  });
-}
-
-test('examples 34 to 41: logs', (t) => askAll(t, { logs: LOGS }, ON_LOGS));
+test('examples 6 and 34 to 41: a day, and logs', (t) => askAll(t, { events: DATES, logs: LOGS }, ON_LOGS));
 
 test('examples 42 to 45 and 58: cross-type filters', (t) =>
   askAll(t, { events: CROSS_EVENTS, logs: CROSS_LOGS, series: CROSS_SERIES }, ON_CROSS));
 
-test('examples 46 to 57 and 59: metrics', (t) => askAll(t, { series: METRICS }, ON_METRICS));
+test('examples 23 to 26, 28, 46 to 57 and 59: aggregations and metrics', (t) =>
+  askAll(t, { events: GROUPS, series: METRICS }, [...ON_GROUPS, ...ON_METRICS]));
 
 test('[QL-72] [QL-75] [WIRE-7] example 30: EVENTS INDEX target_sid', async (t) => {
   const world = EventdWorld.for(t);
   await world.start();
-  assert.deepEqual(await askExactly(world.paths.querySocket, 'EVENTS INDEX target_sid'), []);
+  const path = world.paths.querySocket;
+  assert.deepEqual(await askExactly(path, 'EVENTS INDEX target_sid'), []);
+  await t.test(
+    '[WIRE-13] [LOG-31] one socket serves all modes, and a log commit is told to streams',
+    async (inner) => {
+      const sender = new EventdRecords(world);
+      const stream = await StreamClient.begun(inner, path, 'LOGS TAKE 0 STREAM FROM svc');
+      world.emit(0, 'one.event');
+      await sender.send('log', line('one line', { origin: 'svc' }));
+      await sender.send('metric', gauge('one.gauge', 7));
+      await stream.has(1);
+      assert.deepEqual(stream.values('message'), ['one line']);
+      const shown = {
+        'EVENTS one.* SELECT event_type': 'one.event',
+        'LOGS FROM svc SELECT message': 'one line',
+        'METRIC one.gauge SELECT value': 7,
+      };
+      for (const [query, expected] of Object.entries(shown)) {
+        await eventually(query, async () => (await askExactly(path, query)).length > 0);
+        assert.deepEqual(
+          (await askExactly(path, query)).map((record) => Object.values(record)),
+          [[expected]],
+          query,
+        );
+      }
+    },
+  );
 });

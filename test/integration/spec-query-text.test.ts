@@ -2,15 +2,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { writeShard } from '../fixtures/eventShards.js';
-import { ago, NOW, type Shown, type TaggedEvent } from '../fixtures/exampleStores.js';
-import { askAll, type Example, error, events, parseError, records } from '../fixtures/exampleTable.js';
+import { MEANT, MEANT_EVENTS } from '../fixtures/exampleMeanings.js';
+import { NOW } from '../fixtures/exampleStores.js';
+import { askAll, type Example, error, parseError } from '../fixtures/exampleTable.js';
 import { makeStore, startService } from '../fixtures/queryService.js';
 import { ask, connectRaw, readAnswer } from '../fixtures/rawQueryClient.js';
 
 const P = error('parse error:', /character \d+/);
 
 /** Texts that the language knows nothing about; numbers are positions the rejection must name. */
-const REJECTED: readonly (readonly [ids: string, ...queries: readonly (string | readonly [string, number])[]])[] = [
+const REJECTED: readonly (readonly [
+  ids: string,
+  ...queries: readonly (string | readonly [string, number])[],
+])[] = [
   ['[QL-1]', '', '   ', 'EVENT', '"EVENTS"', ['SELECT a', 1], 'METRICS cpu', '-- only a comment'],
   [
     '[QL-5]',
@@ -71,8 +75,20 @@ const REJECTED: readonly (readonly [ids: string, ...queries: readonly (string | 
     'EVENTS WHERE boot_id IN ("550e8400-e29b-41d4-a716-446655440000", "x")',
     'LOGS WHERE boot_id == ""',
   ],
-  ['[QL-19]', 'EVENTS WHERE a == NULL', 'EVENTS WHERE a IN (NULL)', 'EVENTS WHERE a != null', 'EVENTS WHERE a IS TRUE'],
-  ['[QL-22]', 'EVENTS WHERE NOT a == 1', 'EVENTS WHERE a NOT IN (1)', 'EVENTS WHERE a == 1 OR', 'EVENTS WHERE'],
+  [
+    '[QL-19]',
+    'EVENTS WHERE a == NULL',
+    'EVENTS WHERE a IN (NULL)',
+    'EVENTS WHERE a != null',
+    'EVENTS WHERE a IS TRUE',
+  ],
+  [
+    '[QL-22]',
+    'EVENTS WHERE NOT a == 1',
+    'EVENTS WHERE a NOT IN (1)',
+    'EVENTS WHERE a == 1 OR',
+    'EVENTS WHERE',
+  ],
   [
     '[QL-24] [QL-33]',
     'EVENTS WHERE cpu_id == "3"',
@@ -101,11 +117,28 @@ const REJECTED: readonly (readonly [ids: string, ...queries: readonly (string | 
     'LOGS WHERE is_error >= false',
   ],
   ['[QL-27]', 'EVENTS WHERE a IN ()', 'EVENTS WHERE a IN (1,)', 'EVENTS WHERE a IN (,1)', 'EVENTS SELECT a,'],
-  ['[QL-61]', 'EVENTS WHERE origin_class == peinit', 'EVENTS WHERE a == kacs', 'EVENTS WHERE origin_class CONTAINS "k"'],
+  [
+    '[QL-61]',
+    'EVENTS WHERE origin_class == peinit',
+    'EVENTS WHERE a == kacs',
+    'EVENTS WHERE origin_class CONTAINS "k"',
+  ],
   ['[QL-88]', 'METRIC a[] WHERE type == summary', 'METRIC a[] WHERE core == counter'],
-  ['[QL-42]', 'LOGS SELECT payload', 'LOGS SORT cpu_id', 'LOGS COUNT BY level', 'LOGS WHERE origin.name == "a"'],
+  [
+    '[QL-42]',
+    'LOGS SELECT payload',
+    'LOGS SORT cpu_id',
+    'LOGS COUNT BY level',
+    'LOGS WHERE origin.name == "a"',
+  ],
   ['[QL-80]', 'LOGS FROM a*', 'LOGS FROM', 'LOGS FROM a,'],
-  ['[QL-65]', 'EVENTS COUNT BY a, b', 'EVENTS GROUP a COUNT SUM b', 'EVENTS TOP BY a', 'EVENTS GROUP a TAKE 1 COUNT'],
+  [
+    '[QL-65]',
+    'EVENTS COUNT BY a, b',
+    'EVENTS GROUP a COUNT SUM b',
+    'EVENTS TOP BY a',
+    'EVENTS GROUP a TAKE 1 COUNT',
+  ],
   [
     '[QL-68]',
     'EVENTS COUNT BY a SORT b',
@@ -116,7 +149,14 @@ const REJECTED: readonly (readonly [ids: string, ...queries: readonly (string | 
     'EVENTS GROUP sum SUM b',
     'EVENTS DISTINCT a SORT count',
   ],
-  ['[QL-75]', 'EVENTS x INDEX a', 'EVENTS INDEX a STREAM', 'EVENTS INDEX a SINCE 1h ago', 'EVENTS INDEX', 'EVENTS INDEX a, b'],
+  [
+    '[QL-75]',
+    'EVENTS x INDEX a',
+    'EVENTS INDEX a STREAM',
+    'EVENTS INDEX a SINCE 1h ago',
+    'EVENTS INDEX',
+    'EVENTS INDEX a, b',
+  ],
   [
     '[QL-84] [QL-111]',
     'METRIC a[core > "1"]',
@@ -129,7 +169,12 @@ const REJECTED: readonly (readonly [ids: string, ...queries: readonly (string | 
     'EVENTS SINCE 1h ago WHERE METRIC a IS NULL',
     'EVENTS SINCE 1h ago WHERE METRIC a AVG > 1',
   ],
-  ['[QL-108]', 'METRIC a SINCE 1h ago AVG_OVER 0s', 'METRIC a SINCE 1h ago AVG_OVER 10', 'METRIC a SINCE 1h ago AVG_OVER'],
+  [
+    '[QL-108]',
+    'METRIC a SINCE 1h ago AVG_OVER 0s',
+    'METRIC a SINCE 1h ago AVG_OVER 10',
+    'METRIC a SINCE 1h ago AVG_OVER',
+  ],
   [
     '[QL-115] [QL-116]',
     'EVENTS SINCE 1h ago WHERE LOG a',
@@ -141,12 +186,76 @@ const REJECTED: readonly (readonly [ids: string, ...queries: readonly (string | 
   ],
 ];
 
-test('what the language does not know is refused, with the place', async (t) => {
-  for (const [ids, ...queries] of REJECTED) {
-    const rows = queries.map((each): Example => {
-      const [query, at] = typeof each === 'string' ? [each, null] : each;
-      return [`${ids} refused`, query, at === null ? P : parseError(at)];
-    });
-    await t.test(`${ids} is refused`, (inner) => askAll(inner, {}, rows));
-  }
+test('[QL-1] [QL-5] [QL-12] [QL-13] [QL-14] [QL-15] [QL-16] [QL-19] [QL-27] [QL-33] [QL-68] [QL-84] [QL-108] what the language does not know is refused, with the place', (t) =>
+  askAll(
+    t,
+    {},
+    REJECTED.flatMap(([ids, ...queries]) =>
+      queries.map((each): Example => {
+        const [query, at] = typeof each === 'string' ? [each, null] : each;
+        return [`${ids} refused`, query, at === null ? P : parseError(at)];
+      }),
+    ),
+  ));
+
+test('[QL-2] [QL-6] [QL-7] [QL-8] [QL-9] [QL-12] [QL-13] [QL-16] [QL-21] [QL-23] [QL-26] [QL-29] [QL-30] [QL-31] [QL-46] [QL-69] [QL-120] [QL-122] what it knows has its meaning', (t) =>
+  askAll(t, { events: MEANT_EVENTS }, MEANT));
+
+test('[QL-44] [QX-31] payloads that are no maps, keys that are no strings, keys that are there twice', async (t) => {
+  const store = makeStore(t);
+  const bytes = (hex: string) => Uint8Array.from(Buffer.from(hex.replaceAll(' ', ''), 'hex'));
+  const payloads = {
+    array: '91 a1 61',
+    text: 'a1 61',
+    cut: '82 a1 61 01',
+    trailing: '81 a1 61 01 c0',
+    integerKey: '81 01 01',
+    twice: '82 a1 61 01 a1 61 02',
+    inArray: '81 a1 6d 91 81 a1 61 01',
+    float32: '81 a1 61 ca 3f 80 00 00',
+  };
+  writeShard(
+    store.directory,
+    'shard-0000.db',
+    Object.entries(payloads).map(([type, hex], i) => ({
+      type,
+      timestamp: NOW - BigInt(i),
+      payload: bytes(hex),
+    })),
+  );
+  await startService(t, store);
+  const types = async (where: string) => {
+    const answer = await ask(store.socketPath, `EVENTS WHERE ${where}`);
+    assert.equal(answer.error, null, where);
+    return answer.records.map(({ event_type }) => event_type);
+  };
+  assert.deepEqual(await types('a == 1'), ['twice', 'float32']);
+  assert.deepEqual(await types('a == 2'), []);
+  assert.deepEqual(await types('m IS NOT NULL'), ['inArray']);
+  assert.deepEqual(await types('m.a IS NOT NULL OR m.0 IS NOT NULL OR m.0.a == 1'), []);
+  const { records: shown } = await ask(store.socketPath, 'EVENTS SELECT a, event_type WHERE a IS NOT NULL');
+  assert.deepEqual(shown, [
+    { event_type: 'twice', a: 1 },
+    { event_type: 'float32', a: 1 },
+  ]);
+  const whole = await ask(store.socketPath, 'EVENTS twice');
+  assert.equal(whole.records[0]?.a, 1, 'what is shown is what is tested');
+});
+
+test('[QL-9] [WIRE-4] a text that is no UTF-8 is refused', async (t) => {
+  const store = makeStore(t);
+  await startService(t, store);
+  const text = Buffer.concat([Buffer.from('EVENTS WHERE a == "'), Buffer.of(0xff), Buffer.from('"')]);
+  const body = Buffer.concat([
+    Buffer.of(0x81, 0xa5),
+    Buffer.from('query'),
+    Buffer.of(0xa0 + text.length),
+    text,
+  ]);
+  const frame = Buffer.alloc(4);
+  frame.writeUInt32LE(body.length);
+  const socket = await connectRaw(store.socketPath);
+  const answer = readAnswer(socket);
+  socket.write(Buffer.concat([frame, body]));
+  assert.match((await answer).error ?? '', /^(protocol|parse) error:/);
 });

@@ -178,7 +178,7 @@ test('[ACL-37] [ACL-39] [QL-77] what else a query tests: its selector, ERROR ONL
     ['METRIC *[]', ''],
     ['METRIC cpu[]', 'name'],
     ['METRIC cpu', 'name value'],
-    ['METRIC cpu[core == "0"] SINCE 1h ago RATE', 'name core value'],
+    ['METRIC cpu[core == "0"] SINCE 1h ago RATE', 'timestamp name core value'],
   ];
   for (const [text, expected] of cases) assert.equal(implied(text), expected, text);
 });

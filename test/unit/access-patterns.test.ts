@@ -103,7 +103,7 @@ test('[ACL-11] no look-up of the unnamed value; impossible names are misses, not
   assert.equal(governing(patterns, '.'.repeat(60000)), '*');
 });
 
-test('[ACL-12] without * a data type is denied, narrower patterns included, and only that type', async () => {
+test('[ACL-12] [CFG-61] without * a data type is denied, narrower patterns included, and only that type', async () => {
   const warnings: string[] = [];
   const patterns = await patternsOf(security('Events\\kacs', 'Logs\\*'), warnings);
   assert.equal(governing(patterns, 'kacs'), 'denied');
@@ -170,7 +170,7 @@ test('[ACL-46] [HOST-43] lost events and lost keys drop everything', async () =>
   }
 });
 
-test('[ACL-48] [HOST-47] while the registry is away the cache serves; what is not in it is denied', async () => {
+test('[ACL-48] [HOST-47] [FAIL-26] while the registry is away the cache serves; what is not in it is denied', async () => {
   const values = security('Events\\*', 'Events\\kacs', 'Logs\\*', 'Metrics\\*');
   const warnings: string[] = [];
   const patterns = await patternsOf(values, warnings);

@@ -325,6 +325,18 @@ test('[HOST-62] a file that becomes writable by others at run time is not taken 
     assert.deepEqual((await registry.readValue(KEY, 'EventRetentionDays')).data, dwordData(9).data);
   }));
 
+test('[HOST-59] [FAIL-27] what kept the file from being read may be mended outside it: it is tried again', () =>
+  withRegistry(async ({ registry, directory, file, watch, warnings }) => {
+    const events = watch();
+    chmodSync(directory, 0o777);
+    writeFileSync(file, BODY.replace('00000007', '00000009'));
+    await assert.rejects(registry.refresh(), { code: 'EIO', message: /directory .* is writable/ });
+    chmodSync(directory, 0o700);
+    await until(() => events.some(({ type }) => type === 'overflow'), 'the unchanged file is read again');
+    assert.deepEqual((await registry.readValue(KEY, 'EventRetentionDays')).data, dwordData(9).data);
+    assert.equal(warnings.length, 2, 'lost and found, each said once');
+  }));
+
 test('[HOST-63] [HOST-42] a full queue drops the oldest events for a single overflow', () =>
   withRegistry(async ({ registry, replace }) => {
     let notified = 0;

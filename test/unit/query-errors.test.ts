@@ -37,6 +37,8 @@ const REFUSED: readonly (readonly [string, readonly string[]])[] = [
       'EVENTS x SICNE 1h ago',
       'EVENTS x WHRE a == 1',
       'EVENTS TAEK 5',
+      'EVENTS LIMIT 5',
+      'EVENTS ORDER BY timestamp',
       'EVENTS INDXE a',
       'EVENTS SINCE today WHERE METIRC m > 1',
       'LOGS SINCE today WHERE EVNET a EXISTS',

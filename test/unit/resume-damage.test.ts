@@ -1,7 +1,6 @@
 /** Resume points from a damaged store: when in doubt, an event counts as not stored, and is read again. */
 import assert from 'node:assert/strict';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import Database from 'better-sqlite3';
@@ -12,13 +11,16 @@ import { shardFileName } from '../../src/stores/shardFiles.js';
 import { INSERT_SYNTHETIC, SHARD_PAGE_SIZE } from '../../src/stores/shardSchema.js';
 import { gapEvent } from '../../src/stores/synthetic.js';
 import { WatermarkWriter } from '../../src/stores/watermarks.js';
+import { memoryDirectory } from '../model/walk.js';
 
 const BOOT = new Uint8Array(16).fill(0xb0);
 const OTHER_BOOT = new Uint8Array(16).fill(0xa0);
 
+/** In memory: random histories commit some thousand times. */
+const root = memoryDirectory();
 let directory: string;
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'resume-damage-'));
+  directory = mkdtempSync(join(root, 'resume-damage-'));
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -207,7 +209,7 @@ test('[BOOT-9] [BOOT-10] [STO-15] random histories in which shards lose watermar
   fc.assert(
     fc.property(fc.array(life, { minLength: 1, maxLength: 4 }), (lives) => {
       rmSync(directory, { recursive: true, force: true });
-      directory = mkdtempSync(join(tmpdir(), 'resume-damage-'));
+      directory = mkdtempSync(join(root, 'resume-damage-'));
       const stored = new Set<bigint>();
       for (const { steps, loses } of lives) {
         live(steps, stored);

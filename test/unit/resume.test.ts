@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import fc from 'fast-check';
@@ -10,13 +9,16 @@ import { shardFileName } from '../../src/stores/shardFiles.js';
 import { INSERT_SYNTHETIC } from '../../src/stores/shardSchema.js';
 import { gapEvent } from '../../src/stores/synthetic.js';
 import { WatermarkWriter } from '../../src/stores/watermarks.js';
+import { memoryDirectory } from '../model/walk.js';
 
 const BOOT = new Uint8Array(16).fill(0xb0);
 const OTHER_BOOT = new Uint8Array(16).fill(0xa0);
 
+/** In memory: random histories commit some thousand times. */
+const root = memoryDirectory();
 let directory: string;
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'resume-'));
+  directory = mkdtempSync(join(root, 'resume-'));
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
@@ -209,7 +211,7 @@ test('[BOOT-9, BOOT-10] random histories: resume point and covered ranges are ex
   fc.assert(
     fc.property(fc.array(fc.array(step, { maxLength: 12 }), { minLength: 1, maxLength: 4 }), (runs) => {
       rmSync(directory, { recursive: true, force: true });
-      directory = mkdtempSync(join(tmpdir(), 'resume-'));
+      directory = mkdtempSync(join(root, 'resume-'));
       const stored = new Set<bigint>();
       for (const run of runs) simulateRun(run, stored);
       const resume = resolveBoot(directory, BOOT).cpus.get(0);

@@ -106,6 +106,52 @@ test('[QX-24] groups come out complete, however small their table', (t) => {
   }
 });
 
+const COUNTED = {
+  insert: 'INSERT INTO t VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n',
+  group: { keys: [{ encoded: false }], function: 'count', maxBytes: 20_000 },
+} as const;
+
+test('[QX-23] [QX-24] databases read at the same time give all their groups, in small slices too', (t) => {
+  const { target, into, ...first } = ends(t);
+  const sources = [first, ends(t), ends(t)];
+  for (const slice of [1, 1000, 1_000_000]) {
+    target.exec('DROP TABLE IF EXISTS t; CREATE TABLE t (k PRIMARY KEY, type, n) WITHOUT ROWID');
+    const copies = sources.map(({ from }, index) =>
+      open(
+        { ...first, target, from, into },
+        { ...COUNTED, select: `${NUMBERS} SELECT i % 500 FROM n`, params: [BigInt(5000 * (index + 1))] },
+      ),
+    );
+    for (let open = copies; open.length > 0; ) {
+      const isUp = native.copyRead(open, slice);
+      assert.equal(isUp.length, open.length);
+      open = open.filter((copy, index) => isUp[index] !== true || !native.copyStep(copy, 1000, 65536).done);
+    }
+    for (const copy of copies) native.copyClose(copy);
+    const counts = target.prepare('SELECT count(*), min(n), max(n), sum(n) FROM t').raw().get();
+    assert.deepEqual(counts, [500n, 60n, 60n, 30_000n], `slices of ${slice}`);
+  }
+});
+
+test('[QX-23] [QX-68] of databases read at the same time each fails by itself, at its next step', (t) => {
+  const { target, into, ...first } = ends(t);
+  const second = ends(t);
+  target.exec('CREATE TABLE t (k PRIMARY KEY, type, n) WITHOUT ROWID');
+  const both = { ...first, target, into };
+  const endless = open(both, { ...COUNTED, select: `${ENDLESS} SELECT i FROM n WHERE i < 0` });
+  const sound = open({ ...both, from: second.from }, { ...COUNTED, select: 'SELECT 7' });
+  native.slotDeadline(first.from, 20);
+  assert.deepEqual(native.copyRead([endless, sound], 1000), [true, true]);
+  native.slotDeadline(first.from, 0);
+  assert.throws(() => native.copyStep(endless, 10, 1000), { code: 'SQLITE_INTERRUPT' });
+  assert.deepEqual(native.copyStep(sound, 10, 1000), { rows: 1, waitingBytes: 0, done: true });
+  assert.deepEqual(native.copyRead([endless, sound], 1000), [true, true]);
+  native.copyClose(endless);
+  native.copyClose(sound);
+  assert.throws(() => native.copyRead([sound], 1000), { code: 'ERR_HANDLE' });
+  assert.ok(native.copyWidth() >= 1);
+});
+
 test('[QX-68] a deadline ends a copy inside a step, on either side; then it stays ended', (t) => {
   const both = ends(t);
   both.target.exec('CREATE TABLE t (a)');

@@ -12,6 +12,7 @@ import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
 import { EVENTD_KEY } from '../../src/registry/names.js';
 import type { Registry } from '../../src/registry/registry.js';
 import { dwordData } from '../../src/registry/value.js';
+import { ROLLUP_FUNCTIONS } from '../../src/rollups/pairs.js';
 import { eventually } from '../fixtures/rawQueryClient.js';
 
 const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
@@ -160,4 +161,8 @@ test('[CFG-85] the known fields of each mode have their types, and LOGS has no o
   assert.doesNotThrow(() => parseQuery('EVENTS WHERE anything.else == "x"'), 'payload fields');
   assert.doesNotThrow(() => parseQuery('METRIC cpu WHERE core == "0"'), 'label keys');
   assert.throws(() => parseQuery('LOGS WHERE core == "0"'), /LOGS has no field/);
+});
+
+test('[CFG-88] rollup functions have their numbers, and percentiles are none', () => {
+  assert.deepEqual(ROLLUP_FUNCTIONS, ['avg', 'min', 'max', 'sum', 'rate', 'delta']);
 });

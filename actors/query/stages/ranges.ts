@@ -38,6 +38,7 @@ export function* runRanges(stage: RangesStage, context: StageContext): Steps<voi
     stage.store === 'metrics'
       ? yield* sampleRanges(stage, context, memory)
       : yield* spanRanges(stage, context, memory);
+  memory.keep(ranges.byteLength);
   context.setRanges(stage.index, ranges);
 }
 
@@ -212,6 +213,13 @@ class Reserve {
     const { memory } = this.#context;
     if (!memory.reserve(more)) throw memoryExceeded(memory.limit);
     this.#reserved += more;
+  }
+
+  /** The stage is over, and holds so much still: a query may have many. */
+  keep(bytes: number): void {
+    this.#context.memory.give(this.#reserved - bytes);
+    this.#taken = bytes;
+    this.#reserved = bytes;
   }
 }
 

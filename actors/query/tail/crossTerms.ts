@@ -4,6 +4,8 @@
  */
 import type { CrossFilter, MetricTest } from '../../../src/query/ast.js';
 import type { Statement } from '../../../src/query/job.js';
+import type { TailTerm } from '../../../src/query/predicateProgram.js';
+import { Fragment } from '../../../src/query/sqlFragment.js';
 import { seriesStatement, spanStatement } from '../../../src/query/sqlRanges.js';
 import { EventDatabases } from '../../../src/stores/eventDatabases.js';
 import { LOG_SCHEMA } from '../../../src/stores/logSchema.js';
@@ -61,10 +63,14 @@ export class CrossTerms {
   }
 
   /** @param windowMs `CrossTypeWindowMs` as it was when the stream began (QX-64) */
-  forStream(filters: readonly CrossFilter[], windowMs: number): StreamTerms {
-    const terms = filters.map((filter) =>
-      filter.kind === 'metricFilter' ? this.#metricTerm(filter) : this.#windowTerm(filter, windowMs),
-    );
+  forStream(filters: readonly TailTerm[], windowMs: number): StreamTerms {
+    const terms = filters.map(({ filter, readable }) => {
+      // Messages carry no classes.
+      const usable = readable === null ? null : new Fragment(readable.sql, readable.params);
+      return filter.kind === 'metricFilter'
+        ? this.#metricTerm(filter, usable)
+        : this.#windowTerm(filter, windowMs, usable);
+    });
     return { truths: (timestamp) => Uint8Array.from(terms, (holds) => (holds(timestamp) ? 1 : 0)) };
   }
 
@@ -75,10 +81,14 @@ export class CrossTerms {
   }
 
   /** EVENT and LOG: a match in the window around the time (STR-23, QL-114). */
-  #windowTerm(filter: Exclude<CrossFilter, MetricFilter>, windowMs: number): (at: bigint) => boolean {
+  #windowTerm(
+    filter: Exclude<CrossFilter, MetricFilter>,
+    windowMs: number,
+    readable: Fragment | null,
+  ): (at: bigint) => boolean {
     const store = filter.kind === 'eventFilter' ? 'events' : 'logs';
     return (at) => {
-      const { sql, params } = spanStatement(filter, { from: at, to: at }, windowMs, null);
+      const { sql, params } = spanStatement(filter, { from: at, to: at }, windowMs, readable);
       return this.#connected(store).some((connection) => {
         const row = connection.prepare(`${sql} LIMIT 1`).get(...bound(params));
         return row !== undefined;
@@ -87,13 +97,13 @@ export class CrossTerms {
   }
 
   /** METRIC: the newest samples at or before the time (STR-25, QL-111). */
-  #metricTerm(filter: MetricFilter): (at: bigint) => boolean {
+  #metricTerm(filter: MetricFilter, readable: Fragment | null): (at: bigint) => boolean {
     const selected = new Map<ReadConnection, { readonly mark: bigint; readonly series: readonly Series[] }>();
     const seriesOf = (connection: ReadConnection): readonly Series[] => {
       const mark = connection.prepare(SERIES_MARK).pluck().get() as bigint;
       const known = selected.get(connection);
       if (known?.mark === mark) return known.series;
-      const series = selectSeries(connection, filter);
+      const series = selectSeries(connection, filter, readable);
       selected.set(connection, { mark, series });
       return series;
     };
@@ -140,8 +150,8 @@ export class CrossTerms {
   }
 }
 
-function selectSeries(connection: ReadConnection, filter: MetricFilter): Series[] {
-  const { sql, params } = seriesStatement(filter, null);
+function selectSeries(connection: ReadConnection, filter: MetricFilter, readable: Fragment | null): Series[] {
+  const { sql, params } = seriesStatement(filter, readable);
   const rows = connection.prepare(sql).all(...bound(params)) as (Series & { readonly type: bigint })[];
   return rows.filter(({ type }) => type !== HISTOGRAM);
 }

@@ -48,6 +48,11 @@ export class TailDatabases {
     return this.#take(source).connection.slot;
   }
 
+  /** @throws SqliteError, or the file system's error */
+  connection(source: number): ReadConnection {
+    return this.#take(source).connection;
+  }
+
   /** Highest rowid, 0 for an empty table. */
   highest(source: number): bigint {
     return this.#take(source).highest.pluck().get() as bigint;

@@ -1,10 +1,11 @@
 /** The tail thread as the main thread sees it: started for the first stream, replaced when it breaks. */
 import { Worker } from 'node:worker_threads';
 import type { TailProgram } from '../../../src/query/predicateProgram.js';
+import type { Found } from '../../../src/query/survey.js';
 import { CommitFeed } from '../../../src/stores/commitFeed.js';
 import type { QueryLogger } from '../logger.js';
 import type { QueryFailure } from '../protocol.js';
-import type { FromTail, Seam, TailWorkerData, ToTail } from './protocol.js';
+import type { FromTail, RowRange, Seam, TailWorkerData, ToTail } from './protocol.js';
 
 /** Time the thread has to close its databases at a stop, ms. */
 const STOP_MS = 2000;
@@ -16,10 +17,12 @@ export interface WatchListener {
   /** The initial set may be read now: later commits are accounted for. */
   readonly onOpened: () => void;
   /** Records committed since the seam, under credits. */
-  readonly onFrame: (frames: Uint8Array, records: number) => void;
+  readonly onFrame: (frames: Uint8Array, records: number, rows: RowRange) => void;
   readonly onLive: () => void;
   /** The records of one committed batch. */
-  readonly onUnit: (frames: Uint8Array, records: number) => void;
+  readonly onUnit: (frames: Uint8Array, records: number, rows: RowRange) => void;
+  /** It stands still until it is resumed: after `hold`, or because of names and fields not decided about. */
+  readonly onHeld: (news: Found) => void;
   readonly onFailed: (failure: QueryFailure) => void;
 }
 
@@ -29,6 +32,10 @@ export interface Watch {
   attach(seam: Seam, credits: number): void;
   /** Lets one frame more come while the stream catches up. */
   credit(): void;
+  /** Makes it stand still; rows that are under way still come. */
+  hold(): void;
+  /** Goes on with another program, first over these rows again. */
+  resume(program: TailProgram, rows: readonly RowRange[]): void;
   /** The listener hears nothing more. Safe twice and after the end. */
   close(): void;
 }
@@ -66,6 +73,12 @@ export class TailThread {
       },
       credit: () => {
         if (this.#watched.has(id)) this.#send({ type: 'tail.credit', id });
+      },
+      hold: () => {
+        if (this.#watched.has(id)) this.#send({ type: 'tail.hold', id });
+      },
+      resume: (next, rows) => {
+        if (this.#watched.has(id)) this.#send({ type: 'tail.resume', id, program: next, rows });
       },
       close: () => {
         if (this.#watched.delete(id)) this.#send({ type: 'tail.close', id });
@@ -114,13 +127,18 @@ export class TailThread {
         return;
       case 'tail.unit':
         this.#send({ type: 'tail.ack', bytes: message.frames.byteLength });
-        for (const id of message.ids) this.#watched.get(id)?.onUnit(message.frames, message.records);
+        for (const id of message.ids) {
+          this.#watched.get(id)?.onUnit(message.frames, message.records, message.rows);
+        }
+        return;
+      case 'tail.held':
+        this.#watched.get(message.id)?.onHeld(message.news);
         return;
       case 'tail.opened':
         this.#watched.get(message.id)?.onOpened();
         return;
       case 'tail.frame':
-        this.#watched.get(message.id)?.onFrame(message.frames, message.records);
+        this.#watched.get(message.id)?.onFrame(message.frames, message.records, message.rows);
         return;
       case 'tail.live':
         this.#watched.get(message.id)?.onLive();

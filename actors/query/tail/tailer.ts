@@ -10,13 +10,15 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { NativeAddon, TailHandle } from '../../../src/native/addon.js';
 import type { TailProgram } from '../../../src/query/predicateProgram.js';
+import type { Found } from '../../../src/query/survey.js';
 import { type CommitEntry, CommitFeed, type CommitFeedReader } from '../../../src/stores/commitFeed.js';
 import { errorText, sqliteCode } from '../../../src/stores/storeError.js';
 import { FRAME_CREDITS, FRAME_MAX_BYTES } from '../protocol.js';
 import { CrossTerms, type StreamTerms } from './crossTerms.js';
 import { storeOfSource, TailDatabases, type TailStore } from './databases.js';
 import { CommitHistory } from './history.js';
-import type { FromTail, Seam, TailWorkerData, ToTail } from './protocol.js';
+import type { FromTail, RowRange, Seam, TailWorkerData, ToTail } from './protocol.js';
+import { type Undecided, undecided } from './undecided.js';
 
 /** Rows one step of catching up looks at: some ms. */
 const STEP_ROWS = 5000;
@@ -40,16 +42,23 @@ interface Program {
   readonly store: TailStore;
   readonly number: number;
   readonly terms: StreamTerms | null;
+  /** Finds what nobody has decided about; null = there can be no such thing. */
+  readonly undecided: Undecided | null;
   streams: number;
 }
 
 interface Stream {
   readonly id: number;
-  readonly program: Program;
+  program: Program;
+  readonly crossTypeWindowMs: number;
   /** `opened`: its initial set is being read. */
   phase: 'opened' | 'catchingUp' | 'live';
-  /** The next commit it has to look at. */
-  ticket: bigint;
+  /** It waits for another program. */
+  held: boolean;
+  /** Rows to be looked at again, before anything else. */
+  redo: RowRange[];
+  /** Where in the history the next commit stands that it has to look at. */
+  place: number;
   seam: Seam | null;
   /** By source; a database that is not there was made after its initial set. */
   readonly marks: Map<number, bigint>;
@@ -109,6 +118,12 @@ export class Tailer {
         stream.credits++;
         this.#catchUpSoon(stream);
         break;
+      case 'tail.hold':
+        this.#hold(stream, []);
+        break;
+      case 'tail.resume':
+        this.#resume(stream, message.program, message.rows);
+        break;
       case 'tail.close':
         this.#close(stream);
         break;
@@ -133,8 +148,11 @@ export class Tailer {
       this.#streams.set(id, {
         id,
         program: this.#takeProgram(program, crossTypeWindowMs),
+        crossTypeWindowMs,
         phase: 'opened',
-        ticket: this.#reader.position,
+        held: false,
+        redo: [],
+        place: this.#history.next,
         seam: null,
         marks: new Map(),
         credits: 0,
@@ -147,10 +165,11 @@ export class Tailer {
     }
   }
 
-  #takeProgram({ store, spec, terms }: TailProgram, windowMs: number): Program {
-    // What is true of a term depends on more than the program says, so those are not shared.
+  #takeProgram({ store, spec, terms, decided }: TailProgram, windowMs: number): Program {
+    // What is true of a term depends on more than the program says, and so does what was decided.
+    const isShared = terms.length === 0 && decided === null;
     const key = `${store} ${Buffer.from(spec).toString('latin1')}`;
-    const known = terms.length === 0 ? this.#programs.get(key) : undefined;
+    const known = isShared ? this.#programs.get(key) : undefined;
     if (known !== undefined) {
       known.streams++;
       return known;
@@ -160,9 +179,10 @@ export class Tailer {
       store,
       number: this.#native.tailAdd(this.#tailOf(store), spec),
       terms: terms.length === 0 ? null : this.#cross.forStream(terms, windowMs),
+      undecided: decided === null ? null : undecided(store, decided),
       streams: 1,
     };
-    if (terms.length === 0) this.#programs.set(key, program);
+    if (isShared) this.#programs.set(key, program);
     return program;
   }
 
@@ -177,14 +197,16 @@ export class Tailer {
 
   #close(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
-    const { program } = stream;
-    program.streams--;
-    if (program.streams === 0) {
-      if (this.#programs.get(program.key) === program) this.#programs.delete(program.key);
-      this.#native.tailRemove(this.#tailOf(program.store), program.number);
-    }
+    this.#giveProgram(stream.program);
     this.#forget();
     this.#rest();
+  }
+
+  #giveProgram(program: Program): void {
+    program.streams--;
+    if (program.streams > 0) return;
+    if (this.#programs.get(program.key) === program) this.#programs.delete(program.key);
+    this.#native.tailRemove(this.#tailOf(program.store), program.number);
   }
 
   /** Without streams nothing is read, and the writers need say nothing. */
@@ -198,7 +220,7 @@ export class Tailer {
 
   /** The history is for those who have not caught up. */
   #forget(): void {
-    for (const { phase } of this.#streams.values()) if (phase !== 'live') return;
+    for (const { phase, held } of this.#streams.values()) if (phase !== 'live' || held) return;
     this.#history.clear();
   }
 
@@ -249,7 +271,7 @@ export class Tailer {
     const starts = new Map<bigint, Stream[]>();
     let waiting = false;
     for (const stream of this.#streams.values()) {
-      if (stream.phase !== 'live') waiting = true;
+      if (stream.phase !== 'live' || stream.held) waiting = true;
       else if (stream.program.store === store) {
         const start = advance(stream, entry, this.#databases.pathOf(entry.source));
         if (start === null) continue;
@@ -258,8 +280,13 @@ export class Tailer {
         else group.push(stream);
       }
     }
+    const { next } = this.#history;
+    for (const [start, streams] of starts) {
+      const ready = streams.filter((stream) => !this.#meetsNews(stream, entry, start, next));
+      if (ready.length < streams.length) waiting = true;
+      if (ready.length > 0) this.#readBatch(entry, start, ready);
+    }
     if (waiting) this.#history.add(entry);
-    for (const [start, streams] of starts) this.#readBatch(entry, start, streams);
   }
 
   /** Entries were missed: what is in the databases now stands for them. */
@@ -290,7 +317,7 @@ export class Tailer {
   }
 
   /** One read of the batch for all these streams, which stand at the same row. */
-  #readBatch(entry: CommitEntry, start: bigint, streams: readonly Stream[]): void {
+  #readBatch(entry: Pick<CommitEntry, 'source' | 'last'>, start: bigint, streams: readonly Stream[]): void {
     const programs = [...new Set(streams.map(({ program }) => program))];
     try {
       for (let after = start; after < entry.last; ) {
@@ -299,7 +326,8 @@ export class Tailer {
           const program = programs[part];
           const ids = streams.filter((each) => each.program === program).map(({ id }) => id);
           this.#underWay += frames.byteLength;
-          this.#post({ type: 'tail.unit', ids, records, frames }, [frames.buffer as ArrayBuffer]);
+          const rows = { source: entry.source, after, upTo: scan.last };
+          this.#post({ type: 'tail.unit', ids, rows, records, frames }, [frames.buffer as ArrayBuffer]);
         }
         if (scan.done) return;
         after = scan.last;
@@ -312,8 +340,81 @@ export class Tailer {
     }
   }
 
+  // Waiting for a decision (STR-13, ACL-49, ACL-50)
+
+  /** Whether a batch holds what nobody has decided about: then the stream stops before it, at its place. */
+  #meetsNews(
+    stream: Stream,
+    { source, last }: Pick<CommitEntry, 'source' | 'last'>,
+    start: bigint,
+    place: number,
+  ): boolean {
+    const { undecided: find } = stream.program;
+    if (find === null) return false;
+    try {
+      const news = find(this.#databases.connection(source), start, last);
+      if (news.length === 0) return false;
+      stream.marks.set(source, start);
+      stream.place = place;
+      this.#hold(stream, news);
+    } catch (error) {
+      this.#fail(stream, error);
+    }
+    return true;
+  }
+
+  /** The same for rows it looks at again, which is another matter than where it stands. */
+  #meetsNewsAgain(stream: Stream, rows: RowRange): boolean {
+    const mark = stream.marks.get(rows.source);
+    const meets = this.#meetsNews(stream, batchOf(rows), rows.after, stream.place);
+    if (mark !== undefined) stream.marks.set(rows.source, mark);
+    return meets;
+  }
+
+  /** From here on commits are kept for it. */
+  #hold(stream: Stream, news: Found): void {
+    if (stream.held) return;
+    stream.held = true;
+    if (stream.phase === 'live' && news.length === 0) stream.place = this.#history.next;
+    this.#post({ type: 'tail.held', id: stream.id, news });
+  }
+
+  #resume(stream: Stream, program: TailProgram, rows: readonly RowRange[]): void {
+    if (!stream.held) return;
+    try {
+      const old = stream.program;
+      stream.program = this.#takeProgram(program, stream.crossTypeWindowMs);
+      this.#giveProgram(old);
+    } catch (error) {
+      this.#fail(stream, error);
+      return;
+    }
+    stream.held = false;
+    stream.redo = [...rows, ...stream.redo];
+    if (stream.phase === 'live') this.#goOn(stream);
+    else this.#catchUpSoon(stream);
+  }
+
+  /** A live stream catches up in one go: it waited some ms. */
+  #goOn(stream: Stream): void {
+    const goes = (): boolean => !stream.held && this.#streams.get(stream.id) === stream;
+    for (let rows = stream.redo[0]; rows !== undefined && goes(); rows = stream.redo[0]) {
+      if (this.#meetsNewsAgain(stream, rows)) return;
+      stream.redo.shift();
+      this.#readBatch(batchOf(rows), rows.after, [stream]);
+    }
+    for (const entry of this.#history.since(stream.place)) {
+      if (!goes()) return;
+      if (storeOfSource(entry.source) !== stream.program.store) continue;
+      const start = advance(stream, entry, this.#databases.pathOf(entry.source));
+      if (start === null || this.#meetsNews(stream, entry, start, entry.place)) continue;
+      this.#readBatch(entry, start, [stream]);
+    }
+    if (goes()) this.#forget();
+  }
+
   #scan(
-    entry: CommitEntry,
+    entry: Pick<CommitEntry, 'source' | 'last'>,
     after: bigint,
     programs: readonly Program[],
     maxRows: number,
@@ -365,8 +466,14 @@ export class Tailer {
   /** One step: up to a frame of records out of the next batch that the stream has not seen. */
   #catchUp(stream: Stream): void {
     if (this.#streams.get(stream.id) !== stream || stream.phase !== 'catchingUp') return;
-    if (stream.credits === 0) return;
-    const entry = this.#history.from(stream.ticket);
+    if (stream.credits === 0 || stream.held) return;
+    const [rows] = stream.redo;
+    if (rows !== undefined) {
+      if (!this.#meetsNewsAgain(stream, rows)) this.#redoStep(stream, rows);
+      this.#catchUpSoon(stream);
+      return;
+    }
+    const entry = this.#history.from(stream.place);
     if (entry === null) {
       // What is under way belongs to the initial phase still (STR-4).
       if (stream.credits < FRAME_CREDITS) return;
@@ -379,19 +486,38 @@ export class Tailer {
     const path = this.#databases.pathOf(entry.source);
     const start = isOurs ? advance(stream, entry, path) : null;
     if (start === null) {
-      stream.ticket = entry.ticket + 1n;
-    } else {
+      stream.place = entry.place + 1;
+    } else if (!this.#meetsNews(stream, entry, start, entry.place)) {
       const scan = this.#scan(entry, start, [stream.program], STEP_ROWS, FRAME_MAX_BYTES);
-      if (scan.done) stream.ticket = entry.ticket + 1n;
+      if (scan.done) stream.place = entry.place + 1;
       else stream.marks.set(entry.source, scan.last);
-      const [match] = scan.matches;
-      if (match !== undefined) {
-        stream.credits--;
-        const { records, frames } = match;
-        this.#post({ type: 'tail.frame', id: stream.id, records, frames }, [frames.buffer as ArrayBuffer]);
-      }
+      this.#postFrame(stream, { source: entry.source, after: start, upTo: scan.last }, scan);
     }
     this.#catchUpSoon(stream);
+  }
+
+  #redoStep(stream: Stream, rows: RowRange): void {
+    const scan = this.#scan(
+      { source: rows.source, last: rows.upTo },
+      rows.after,
+      [stream.program],
+      STEP_ROWS,
+      FRAME_MAX_BYTES,
+    );
+    if (scan.done) stream.redo.shift();
+    else stream.redo[0] = { ...rows, after: scan.last };
+    this.#postFrame(stream, { ...rows, upTo: scan.last }, scan);
+  }
+
+  #postFrame(
+    stream: Stream,
+    rows: RowRange,
+    { matches: [match] }: ReturnType<NativeAddon['tailScan']>,
+  ): void {
+    if (match === undefined) return;
+    stream.credits--;
+    const { records, frames } = match;
+    this.#post({ type: 'tail.frame', id: stream.id, rows, records, frames }, [frames.buffer as ArrayBuffer]);
   }
 
   #warn(text: string, subject: string, reason: string): void {
@@ -418,6 +544,10 @@ function advance(stream: Stream, { ticket, source, last, rows }: CommitEntry, pa
   if (last <= start) return null;
   marks.set(source, last);
   return start;
+}
+
+function batchOf({ source, upTo }: RowRange): Pick<CommitEntry, 'source' | 'last'> {
+  return { source, last: upTo };
 }
 
 function storageError(error: unknown): string {
