@@ -35,9 +35,19 @@ const SYSTEM = 'O:SYG:SYD:(A;;0x1;;;SY)';
 const OPEN = `${SYSTEM}(A;;0x1;;;AU)`;
 const CASES = [
   { name: 'one descriptor', security: { 'Events\\*': OPEN }, share: 1, limited: true },
-  { name: 'one of several denies', security: { 'Events\\*': OPEN, 'Events\\absent': SYSTEM }, share: 1, limited: true },
+  {
+    name: 'one of several denies',
+    security: { 'Events\\*': OPEN, 'Events\\absent': SYSTEM },
+    share: 1,
+    limited: true,
+  },
   { name: 'half the types', security: { 'Events\\*': SYSTEM, ...halfOpen() }, share: 0.5, limited: true },
-  { name: 'fields told apart', security: { 'Events\\*': `${SYSTEM}(OD;;0x1;c0c10b8c-6a5d-52b8-8380-6f5cfd30857f;;AU)(A;;0x1;;;AU)` }, share: 1, limited: false },
+  {
+    name: 'fields told apart',
+    security: { 'Events\\*': `${SYSTEM}(OD;;0x1;c0c10b8c-6a5d-52b8-8380-6f5cfd30857f;;AU)(A;;0x1;;;AU)` },
+    share: 1,
+    limited: false,
+  },
 ] as const;
 
 function halfOpen(): Record<string, string> {
@@ -74,7 +84,7 @@ async function run(): Promise<void> {
     for (let round = 0; round < ROUNDS; round++) {
       const answer = await drain(guarded.path, 'EVENTS');
       assert.equal(answer.records, EVENTS * share);
-      ours = Math.min(ours, answer.ms / share);
+      ours = Math.min(ours, answer.ms);
       AccessSession.open = async () => unguarded;
       peers = Math.min(peers, (await drain(free.path, 'EVENTS')).ms);
       AccessSession.open = open;
@@ -85,7 +95,7 @@ async function run(): Promise<void> {
     await guarded.service.stop();
   }
   await free.service.stop();
-  console.log(table(['descriptors', 'first ms', 'ms per million of its share', 'without ms', 'ratio'], rows));
+  console.log(table(['descriptors', 'first ms', 'ms', 'without ms', 'ratio'], rows));
 }
 
 async function serve(name: string, values: Readonly<Record<string, string>>) {

@@ -17,6 +17,7 @@ const MACHINES = [
   ],
   ['retentionSweeper', 'retentionSweeperMachine', 'One per process, in a thread of its own.'],
   ['indexAdvisor', 'indexAdvisorMachine', 'One per process, in a thread of its own.'],
+  ['rollupAdvisor', 'rollupAdvisorMachine', 'One per process, in a thread of its own.'],
   ['querySession', 'querySessionMachine', 'One per connection to the query socket, on the main thread.'],
 ];
 

@@ -22,7 +22,8 @@ import { encodeError } from '../../src/wire/messages.js';
 import { listenOnUnixSocket, replaceableByOthers } from '../unixSocket.js';
 import { interpret } from './interpret.js';
 import type { QueryLogger } from './logger.js';
-import { type QuerySession, type QuerySessionHost, type QuerySlot, startQuerySession } from './session.js';
+import { type QuerySession, startQuerySession } from './session.js';
+import type { QuerySessionHost, QuerySlot } from './sessionHost.js';
 import { TailThread } from './tail/tailThread.js';
 import { QueryWorkerPool } from './workerPool.js';
 

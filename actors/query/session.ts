@@ -5,7 +5,7 @@
 
 import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { createActor, fromPromise, type InspectionEvent, type Observer } from 'xstate';
+import { createActor, fromPromise } from 'xstate';
 import {
   type QueryPlanVerdict,
   type QuerySessionOutcome,
@@ -27,11 +27,11 @@ import {
   oversizeError,
 } from '../../src/wire/messages.js';
 import type { ParsedQuery, PlannedQuery, PlannedTail } from './interpret.js';
-import type { QueryLogger } from './logger.js';
 import { FRAME_CREDITS, type QueryFailure } from './protocol.js';
+import type { QuerySessionHost, QuerySlot, SessionLimits } from './sessionHost.js';
 import type { RowRange, Seam } from './tail/protocol.js';
-import type { Watch, WatchListener } from './tail/tailThread.js';
-import type { QueryRun, QueryRunListener, SurveyListener } from './workerPool.js';
+import type { Watch } from './tail/tailThread.js';
+import type { QueryRun, QueryRunListener } from './workerPool.js';
 
 /** Time a client has to take an error before its socket is closed on it, in ms. */
 const CLOSE_GRACE_MS = 1000;
@@ -50,52 +50,6 @@ const POLL_TURNS = 2;
 
 const INTERNAL_ERROR = 'storage error: the query could not be processed';
 const NO_BYTES = Buffer.alloc(0);
-
-/** What the session asks of the service around it. */
-export interface QuerySessionHost {
-  readonly logger: QueryLogger;
-  readonly onInspect: Observer<InspectionEvent> | null;
-  /** The peer behind an accepted socket, as it was at connect (QX-8). Throws when there is none. */
-  readonly identify: (fd: number) => Caller;
-  /** Begins a query of the caller: the descriptors of now hold to its end (ACL-46). */
-  readonly openAccess: (caller: Caller) => Promise<AccessSession>;
-  /** Throws {@link QueryError} (class P). */
-  readonly parse: (text: string) => ParsedQuery;
-  /** A query that will run asks for these fields of events (QX-40). */
-  readonly used: (fields: readonly string[], rollup: string | null) => void;
-  /** EVENTS INDEX of a caller (QL-72, QL-74); throws {@link QueryError} (class V). */
-  readonly index: (caller: Caller, field: string) => Promise<void>;
-  /** Takes a query slot; throws {@link QueryError} when there is none (QX-61). */
-  readonly takeSlot: () => QuerySlot;
-  /** Takes one of the MaxStreamingQueries; throws {@link QueryError} when there is none (STR-9). */
-  readonly takeStream: () => QuerySlot;
-  /** Runs the job on a worker; `seam` names the store of a stream's initial set. */
-  readonly run: (
-    job: QueryJob,
-    deadline: bigint,
-    listener: QueryRunListener,
-    seam: TailProgram['store'] | null,
-  ) => QueryRun;
-  /** Asks a worker which names there are, for access control (QX-5). */
-  readonly survey: (survey: Survey, deadline: bigint, listener: SurveyListener) => QueryRun;
-  /** Watches for a stream in the tail thread. */
-  readonly watch: (program: TailProgram, listener: WatchListener) => Watch;
-  /** Asks the kernel for a larger send buffer. */
-  readonly widen: (fd: number, bytes: number) => void;
-  readonly monotonicNs: () => bigint;
-}
-
-/** One of the MaxConcurrentQueries, or of the MaxStreamingQueries. */
-export interface QuerySlot {
-  /** Safe twice. */
-  release(): void;
-}
-
-/** The limits in force when the connection was accepted (QX-64). */
-export interface SessionLimits {
-  readonly maxQueryMessageBytes: number;
-  readonly queryTimeoutMs: number;
-}
 
 export interface QuerySession {
   /** Ends the session with an error, unless it is ending already. */

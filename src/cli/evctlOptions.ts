@@ -170,11 +170,12 @@ Emits events of one type through the embedded KMES for ordinary Linux (kmesd). T
 value as msgpack; integers keep all 64 bits. Put -- before a JSON value that begins with a minus.
 `,
   inspect: `Usage: evctl inspect [OPTIONS]
-       evctl inspect [OPTIONS] indexes
+       evctl inspect [OPTIONS] indexes|rollups
 
 Prints the tree of eventd's actors with their states and key figures, and with --follow the transitions
 after it; one that repeats itself is shown every 10 s with the number of times.
 With 'indexes': which fields of events are asked for, which have an index in how many shards, and why.
+With 'rollups': which functions and windows METRIC queries ask for, which are kept as rollups, and why.
 `,
   log: `Usage: evctl log [OPTIONS] ORIGIN LINE...
        evctl log [OPTIONS] ORIGIN     (lines from standard input)

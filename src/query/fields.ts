@@ -68,15 +68,28 @@ export function fieldType(mode: Mode, name: string): FieldType | null {
 
 /** Reads a field name, label key or payload path (QL-7); any word will do (QL-6). */
 export function takeField(scanner: Scanner, mode: Mode, what = 'a field name'): FieldRef {
-  const field = takeName(scanner, what, mode !== 'METRIC');
-  if (fieldType(mode, field.name) === null) {
-    const near = nearest(field.name, FIELDS.LOGS.keys());
-    throw scanner.error(`LOGS has no field ${quote(field.name)}`, {
-      at: scanner.offset - field.name.length,
-      hint: near === null ? `its fields are ${[...FIELDS.LOGS.keys()].join(', ')}` : `did you mean ${near}?`,
-    });
-  }
+  const { field, unknown } = takeFieldOrKey(scanner, mode, what);
+  if (unknown !== null) throw unknown;
   return field;
+}
+
+/**
+ * The same where the key of an aggregated record will do as well (QL-68): with why it is no field of the
+ * mode, null if it is one.
+ */
+export function takeFieldOrKey(
+  scanner: Scanner,
+  mode: Mode,
+  what = 'a field name',
+): { readonly field: FieldRef; readonly unknown: Error | null } {
+  const field = takeName(scanner, what, mode !== 'METRIC');
+  if (fieldType(mode, field.name) !== null) return { field, unknown: null };
+  const near = nearest(field.name, FIELDS.LOGS.keys());
+  const unknown = scanner.error(`LOGS has no field ${quote(field.name)}`, {
+    at: scanner.offset - field.name.length,
+    hint: near === null ? `its fields are ${[...FIELDS.LOGS.keys()].join(', ')}` : `did you mean ${near}?`,
+  });
+  return { field, unknown };
 }
 
 /** Reads a label key inside brackets, where column names have no special meaning (QL-84). */

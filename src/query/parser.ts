@@ -18,7 +18,7 @@ import type {
   WindowFunction,
 } from './ast.js';
 import { QueryError } from './errors.js';
-import { takeField } from './fields.js';
+import { takeField, takeFieldOrKey } from './fields.js';
 import { CLAUSE_WORDS, CLAUSES, FOREIGN_WORDS, MODES, type Mode, nearest } from './keywords.js';
 import { quote, type Run, Scanner } from './lexer.js';
 import { takeCount, takeDuration, takeString, takeTime } from './literals.js';
@@ -99,6 +99,8 @@ class ClauseParser {
   #until: TimeLiteral | null = null;
   readonly #conditions: Condition[] = [];
   #select: FieldRef[] | null = null;
+  /** The first name in SORT or SELECT that is no field of the mode. */
+  #unknown: Error | null = null;
   #sort: SortKey[] = [];
   #skip: bigint | null = null;
   #take: bigint | null = null;
@@ -175,7 +177,7 @@ class ClauseParser {
         this.#conditions.push(this.#where.parse());
         return;
       case 'SELECT':
-        this.#addSelected(this.#takeFields());
+        this.#addSelected(this.#takeSelected());
         return;
       case 'SORT':
         this.#once(word, start);
@@ -231,6 +233,21 @@ class ClauseParser {
     return fields;
   }
 
+  #takeSelected(): FieldRef[] {
+    const fields: FieldRef[] = [];
+    do {
+      fields.push(this.#takeFieldOrKey());
+    } while (this.#scanner.takeSymbol(','));
+    return fields;
+  }
+
+  /** Aggregated records have other keys, and the aggregation may be still to come. */
+  #takeFieldOrKey(): FieldRef {
+    const { field, unknown } = takeFieldOrKey(this.#scanner, this.#mode);
+    this.#unknown ??= unknown;
+    return field;
+  }
+
   #addSelected(fields: readonly FieldRef[]): void {
     this.#select = uniqueFields([...(this.#select ?? []), ...fields]);
   }
@@ -238,7 +255,7 @@ class ClauseParser {
   #takeSortKeys(): SortKey[] {
     const keys: SortKey[] = [];
     do {
-      const field = takeField(this.#scanner, this.#mode);
+      const field = this.#takeFieldOrKey();
       const descending = this.#scanner.takeKeyword('DESC');
       if (!descending) this.#scanner.takeKeyword('ASC');
       keys.push({ field, descending });
@@ -365,6 +382,7 @@ class ClauseParser {
       });
     }
     if (this.#aggregation !== null) this.#checkAggregation(this.#aggregation);
+    else if (this.#unknown !== null) throw this.#unknown;
   }
 
   /** SORT and SELECT see only the keys of the aggregated records (QL-68). */

@@ -47,9 +47,7 @@ export class EventDatabases {
   scan(): ReadableFile[] {
     const seen = new Map<string, Judged>();
     const files: ReadableFile[] = [];
-    const names = readdirSync(this.#directory).filter(
-      (name) => name.endsWith('.db') && name !== META_FILE,
-    );
+    const names = readdirSync(this.#directory).filter((name) => name.endsWith('.db') && name !== META_FILE);
     for (const name of names.sort(compareBytes)) {
       const path = join(this.#directory, name);
       const stat = statSync(path, { throwIfNoEntry: false });

@@ -473,3 +473,12 @@ test('[QL-9] a huge query is refused or parsed in bounded time and depth', () =>
   assert.ok(long.mode === 'EVENTS' && long.where?.kind === 'in');
   assert.equal(long.where.values.length, 100_001);
 });
+
+test('[QL-68] [QL-83] SORT and SELECT of aggregated LOGS name what the records have, wherever they stand', () => {
+  parseQuery('LOGS COUNT BY origin SORT count DESC');
+  parseQuery('LOGS SELECT count SORT count GROUP origin COUNT');
+  parseQuery('LOGS MAX timestamp SELECT max');
+  assert.match(refusal('LOGS SORT count').text, /LOGS has no field "?'?count/);
+  assert.match(refusal('LOGS SELECT count').text, /character 13: LOGS has no field/);
+  assert.match(refusal('LOGS COUNT BY origin SORT message').text, /no field of the aggregated records/);
+});

@@ -14,11 +14,12 @@ import type { Found } from '../../../src/query/survey.js';
 import { type CommitEntry, CommitFeed, type CommitFeedReader } from '../../../src/stores/commitFeed.js';
 import { errorText, sqliteCode } from '../../../src/stores/storeError.js';
 import { FRAME_CREDITS, FRAME_MAX_BYTES } from '../protocol.js';
-import { CrossTerms, type StreamTerms } from './crossTerms.js';
+import { CrossTerms } from './crossTerms.js';
 import { storeOfSource, TailDatabases, type TailStore } from './databases.js';
 import { CommitHistory } from './history.js';
 import type { FromTail, RowRange, Seam, TailWorkerData, ToTail } from './protocol.js';
-import { type Undecided, undecided } from './undecided.js';
+import { advance, entryOf, type Program, type Stream } from './stream.js';
+import { undecided } from './undecided.js';
 
 /** Rows one step of catching up looks at: some ms. */
 const STEP_ROWS = 5000;
@@ -35,35 +36,6 @@ const BATCHES_PER_TURN = 8;
 
 /** How long a wait for commits may last before it is looked whether somebody still waits, ms. */
 const WAIT_MS = 1000;
-
-/** What streams with the same conditions share. */
-interface Program {
-  readonly key: string;
-  readonly store: TailStore;
-  readonly number: number;
-  readonly terms: StreamTerms | null;
-  /** Finds what nobody has decided about; null = there can be no such thing. */
-  readonly undecided: Undecided | null;
-  streams: number;
-}
-
-interface Stream {
-  readonly id: number;
-  program: Program;
-  readonly crossTypeWindowMs: number;
-  /** `opened`: its initial set is being read. */
-  phase: 'opened' | 'catchingUp' | 'live';
-  /** It waits for another program. */
-  held: boolean;
-  /** Rows to be looked at again, before anything else. */
-  redo: RowRange[];
-  /** Where in the history the next commit stands that it has to look at. */
-  place: number;
-  seam: Seam | null;
-  /** By source; a database that is not there was made after its initial set. */
-  readonly marks: Map<number, bigint>;
-  credits: number;
-}
 
 export class Tailer {
   readonly #native: NativeAddon;
@@ -523,31 +495,6 @@ export class Tailer {
   #warn(text: string, subject: string, reason: string): void {
     this.#post({ type: 'worker.warning', text, details: { subject, reason } });
   }
-}
-
-/**
- * Moves a stream's mark over a commit. Returns where the rows begin that are new to it, null when there
- * are none: it saw them in its initial set, or the entry only says where the ids of a database stand.
- */
-function advance(stream: Stream, { ticket, source, last, rows }: CommitEntry, path: string): bigint | null {
-  const { seam, marks } = stream;
-  if (seam !== null && ticket < seam.ticket) {
-    const inSeam = seam.databases.some((database) => database.path === path);
-    if (inSeam || ticket < seam.listed) return null;
-  }
-  const mark = marks.get(source);
-  if (rows === 0) {
-    marks.set(source, mark === undefined || mark > last ? last : mark);
-    return null;
-  }
-  const start = mark ?? last - BigInt(rows);
-  if (last <= start) return null;
-  marks.set(source, last);
-  return start;
-}
-
-function batchOf({ source, upTo }: RowRange): Pick<CommitEntry, 'source' | 'last'> {
-  return { source, last: upTo };
 }
 
 function storageError(error: unknown): string {
