@@ -190,8 +190,8 @@ static int fill(struct metric_reader *reader, uint32_t index) {
       if (place->ended) return SQLITE_OK;
       pass(place, until);
       if (place->count > 0) return SQLITE_OK;
+      continue;
     }
-    if (unusable) continue;
     int rc = read_pieces(reader, index, next);
     if (rc != SQLITE_OK || place->count > 0) return rc;
   }

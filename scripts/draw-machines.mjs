@@ -15,9 +15,9 @@ const MACHINES = [
     'recordWriterMachine',
     'One per store of logs and of metrics, each in a thread of its own.',
   ],
-  ['retentionSweeper', 'retentionSweeperMachine', 'One per process, in a thread of its own.'],
-  ['indexAdvisor', 'indexAdvisorMachine', 'One per process, in a thread of its own.'],
-  ['rollupAdvisor', 'rollupAdvisorMachine', 'One per process, in a thread of its own.'],
+  ['retentionSweeper', 'retentionSweeperMachine', 'One per process, in the maintenance thread.'],
+  ['indexAdvisor', 'indexAdvisorMachine', 'One per process, in the maintenance thread.'],
+  ['rollupAdvisor', 'rollupAdvisorMachine', 'One per process, in the maintenance thread.'],
   ['querySession', 'querySessionMachine', 'One per connection to the query socket, on the main thread.'],
 ];
 

@@ -9,10 +9,13 @@ import { MAX_COUNTED_FIELDS } from '../../src/indexes/counters.js';
 import type { IndexedField } from '../../src/indexes/fields.js';
 import type { AdvisorData } from '../indexAdvisor/indexAdvisor.js';
 import type { AdvisorDump, FromAdvisor, ToAdvisor } from '../indexAdvisor/messages.js';
-import { type ActorThread, startThread } from '../thread.js';
+import type { MaintenanceThread } from '../maintenance/maintenanceThread.js';
+import type { ActorThread } from '../thread.js';
 import { heard, withinMs } from '../threadTalk.js';
 
 export interface IndexThreadOptions extends AdvisorData {
+  /** Where it runs. */
+  readonly maintenance: MaintenanceThread;
   readonly log: ProcessLog;
   /** A new set, highest priority first. */
   readonly onDesired: (fields: readonly IndexedField[]) => void;
@@ -126,7 +129,9 @@ export class IndexThread {
     const { eventStorePath } = this.#options;
     const data: AdvisorData = { eventStorePath, limits: this.#limits };
     const entry = new URL('../indexAdvisor/worker.js', import.meta.url);
-    const thread = startThread<FromAdvisor, ToAdvisor>('index-advisor', entry, { ...data });
+    const thread = this.#options.maintenance.start<FromAdvisor, ToAdvisor>('index-advisor', entry, {
+      ...data,
+    });
     this.#thread = thread;
     thread.messages$.subscribe((message) => this.#heard(message));
     if (this.#inspecting) thread.send({ type: 'inspect', on: true });

@@ -11,14 +11,17 @@ import {
 } from '../../machines/retentionSweeper.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import type { Settings } from '../../src/registry/settings.js';
+import type { MaintenanceThread } from '../maintenance/maintenanceThread.js';
 import type { FromRetention, RetentionDump, StoreFigures, ToRetention } from '../retention/messages.js';
 import type { RetentionData } from '../retention/retention.js';
-import { type ActorThread, startThread } from '../thread.js';
+import type { ActorThread } from '../thread.js';
 import { heard, withinMs } from '../threadTalk.js';
 import type { Lender } from './leases.js';
 import { retentionLimits } from './limits.js';
 
 export interface RetentionThreadOptions extends Omit<RetentionData, 'limits'> {
+  /** Where it runs. */
+  readonly maintenance: MaintenanceThread;
   readonly settings: Settings;
   readonly log: ProcessLog;
   /** Null while the store has no path. */
@@ -125,7 +128,9 @@ export class RetentionThread {
     const limits = this.#limits;
     const data: RetentionData = { eventStorePath, logStorePath, metricStorePath, bootId, limits };
     const entry = new URL('../retention/worker.js', import.meta.url);
-    const thread = startThread<FromRetention, ToRetention>('retention', entry, { ...data });
+    const thread = this.#options.maintenance.start<FromRetention, ToRetention>('retention', entry, {
+      ...data,
+    });
     this.#thread = thread;
     this.#generation++;
     thread.messages$.subscribe((message) => this.#heard(thread, message));

@@ -5,14 +5,17 @@
 import type { ProcessLog } from '../../src/host/processLog.js';
 import { MAX_COUNTED_FIELDS } from '../../src/indexes/counters.js';
 import type { Settings } from '../../src/registry/settings.js';
+import type { MaintenanceThread } from '../maintenance/maintenanceThread.js';
 import type { FromRollups, RollupDump, RollupSettings, ToRollups } from '../rollupAdvisor/messages.js';
 import type { RollupData } from '../rollupAdvisor/rollupAdvisor.js';
-import { type ActorThread, startThread } from '../thread.js';
+import type { ActorThread } from '../thread.js';
 import { heard, withinMs } from '../threadTalk.js';
 import type { Lender } from './leases.js';
 import { rollupSettings } from './limits.js';
 
 export interface RollupThreadOptions extends Omit<RollupData, 'settings'> {
+  /** Where it runs. */
+  readonly maintenance: MaintenanceThread;
   readonly settings: Settings;
   readonly log: ProcessLog;
   readonly lender: Lender;
@@ -133,7 +136,9 @@ export class RollupThread {
     const { eventStorePath, metricStorePath } = this.#options;
     const data: RollupData = { eventStorePath, metricStorePath, settings: this.#settings };
     const entry = new URL('../rollupAdvisor/worker.js', import.meta.url);
-    const thread = startThread<FromRollups, ToRollups>('rollup-advisor', entry, { ...data });
+    const thread = this.#options.maintenance.start<FromRollups, ToRollups>('rollup-advisor', entry, {
+      ...data,
+    });
     this.#thread = thread;
     this.#generation++;
     thread.messages$.subscribe((message) => this.#heard(thread, message));

@@ -32,6 +32,7 @@ import {
 } from '../../src/stores/synthetic.js';
 import { InspectionFeed, type InspectionMessage } from '../inspector/feed.js';
 import { InspectorServer } from '../inspector/server.js';
+import { MaintenanceThread } from '../maintenance/maintenanceThread.js';
 import { QueryService } from '../query/service.js';
 import type { Subscription } from '../rx.js';
 import { stateText } from '../stateText.js';
@@ -91,6 +92,7 @@ export class DaemonRuntime {
   #inspector: InspectorServer | null = null;
   #pipeline: EventPipeline | null = null;
   #records: RecordPaths | null = null;
+  readonly #maintenance = new MaintenanceThread();
   #retention: RetentionThread | null = null;
   #indexes: IndexThread | null = null;
   /** The set of the last run is known. */
@@ -197,6 +199,7 @@ export class DaemonRuntime {
   async #startIndexes(): Promise<void> {
     const settings = this.#settings;
     this.#indexes ??= new IndexThread({
+      maintenance: this.#maintenance,
       eventStorePath: settings.EventStorePath,
       limits: advisorLimits(settings),
       log: this.#log,
@@ -357,6 +360,7 @@ export class DaemonRuntime {
     if (this.#retention !== null) return;
     const settings = this.#settings;
     this.#retention = new RetentionThread({
+      maintenance: this.#maintenance,
       settings,
       eventStorePath: settings.EventStorePath,
       logStorePath: settings.LogStorePath,
@@ -378,6 +382,7 @@ export class DaemonRuntime {
     if (this.#rollups !== null) return;
     const settings = this.#settings;
     this.#rollups = new RollupThread({
+      maintenance: this.#maintenance,
       settings,
       eventStorePath: settings.EventStorePath,
       metricStorePath: settings.MetricStorePath,

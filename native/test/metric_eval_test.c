@@ -255,6 +255,70 @@ static void steps(void) {
   sqlite3_close(scratch);
 }
 
+/* Rows of two window sizes for all functions, some of which are missing; their sums are exact. */
+static void roll_up(sqlite3 *db) {
+  run_sql(db,
+          "UPDATE samples SET timestamp = timestamp * 100000000;"
+          "CREATE TABLE rollups (id INTEGER PRIMARY KEY, series_id, function, window_seconds, window_start, value,"
+          " sample_count, UNIQUE (series_id, function, window_seconds, window_start));");
+  for (int seconds = 1; seconds <= 3; seconds += 2) {
+    static const char *const folds[] = {"avg(value)", "min(value)", "max(value)", "sum(value)", "sum(d)", "sum(d)"};
+    for (int function = 0; function < 6; function++) {
+      char sql[700];
+      snprintf(sql, sizeof sql,
+               "WITH s AS (SELECT *, lag(value) OVER w AS p FROM samples"
+               " WINDOW w AS (PARTITION BY series_id ORDER BY timestamp, rowid)),"
+               " t AS (SELECT *, CASE WHEN value < p THEN value ELSE value - p END AS d FROM s)"
+               " INSERT INTO rollups (series_id, function, window_seconds, window_start, value, sample_count)"
+               " SELECT series_id, %d, %d, timestamp / %d000000000 * %d000000000 AS k, %s, count(*) FROM t"
+               " GROUP BY series_id, k HAVING (%d < 4 OR count(d) = count(*)) AND (k / 1000000000 + series_id) %% 7 > 1",
+               function, seconds, seconds, seconds, folds[function], function);
+      run_sql(db, sql);
+    }
+  }
+}
+
+static void rollups(void) {
+  title("[ROL-29] [ROL-30] [QX-50] [QX-51] with rollups the result has the same bits wherever sums are exact, in steps of any size");
+  sqlite3 *scratch = open_db();
+  for (int seed = 0; seed < 6; seed++) {
+    sqlite3 *db = store(seed + 40);
+    roll_up(db);
+    for (enum metric_rollup rollup = ROLLUP_MIN; rollup <= ROLLUP_DELTA; rollup++) {
+      for (int variant = 0; variant < 4; variant++) {
+        bool deltas = rollup >= ROLLUP_RATE;
+        bool by_series = variant % 2 == 0 || (!deltas && variant == 3);
+        if (!deltas && rollup == ROLLUP_SUM && variant > 1) continue;
+        struct metric_options options = {
+            .function = rollup == ROLLUP_RATE ? METRIC_RATE : deltas ? METRIC_DELTA : METRIC_SAMPLE,
+            .shape = deltas ? METRIC_DELTA_WINDOWS : variant > 1 ? METRIC_WINDOWS : METRIC_TOTAL,
+            .by_series = by_series,
+            .combine = (enum metric_fold)(deltas ? FOLD_AVG : rollup),
+            .window = (enum metric_fold)(deltas ? FOLD_AVG : rollup),
+            .rollup = rollup,
+            .window_ns = INT64_C(3000000000),
+            .types = 3,
+            .from = (int64_t)random_below(400) * 100000000,
+            .to = (int64_t)(500 + random_below(2500)) * 100000000 - (int64_t)random_below(2),
+            .databases = 1,
+        };
+        char *with = run(&db, scratch, &options, UINT32_MAX, SIZE_MAX, SIZE_MAX);
+        char *pieces = run(&db, scratch, &options, 1 + random_below(9), random_below(200), 0);
+        options.rollup = ROLLUP_NONE;
+        char *without = run(&db, scratch, &options, UINT32_MAX, SIZE_MAX, SIZE_MAX);
+        EXPECT(strcmp(with, without) == 0);
+        EXPECT(strcmp(with, pieces) == 0);
+        EXPECT(strlen(with) > 10);
+        free(with);
+        free(pieces);
+        free(without);
+      }
+    }
+    sqlite3_close(db);
+  }
+  sqlite3_close(scratch);
+}
+
 static void ends(void) {
   sqlite3 *db = store(1), *scratch = open_db();
   struct metric_options options = {
@@ -326,6 +390,7 @@ int main(void) {
   partials();
   histograms();
   steps();
+  rollups();
   ends();
   records();
   return expect_result();

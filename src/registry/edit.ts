@@ -2,6 +2,7 @@
  * The registry commands of the command line (HOST-64). Each takes the hive file and its arguments
  * and answers with the text to print.
  */
+import { compileDescriptor } from '../access/compiledDescriptor.js';
 import { sddlToSecurityDescriptor } from '../access/sddl.js';
 import type { Hive, HiveKey } from './hive.js';
 import { editHive, inspectHive } from './hiveFile.js';
@@ -132,7 +133,10 @@ export async function registrySetSecurity(file: string, args: readonly string[])
   const key = namespace === undefined ? where : `${SECURITY_KEY}\\${namespace}`;
   const data = binaryData(sddlToSecurityDescriptor(sddl));
   await editHive(file, (hive) => withKeys(hive, key).withValue(key, pattern, data));
-  return `${quoteName(pattern)}=${formatHiveData(data)}`;
+  // Kept all the same: what a descriptor without owner means is the access check's to say (ACL-64).
+  const hasOwner = compileDescriptor(data.data).owner !== null;
+  const warning = hasOwner ? '' : '\nwarning: without an owner (O:SY) it denies everything';
+  return `${quoteName(pattern)}=${formatHiveData(data)}${warning}`;
 }
 
 function arity(

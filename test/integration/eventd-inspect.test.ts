@@ -44,6 +44,7 @@ test('a front end sees the state of every actor of every thread, and what the ev
     'reader-0',
     'reader-1',
     'retention',
+    'rollup-advisor',
     'writer-0',
     'writer-1',
     'writer-2',

@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import type { Worker } from 'node:worker_threads';
 import { askLease, type Lender } from '../../actors/daemon/leases.js';
 import { RetentionThread } from '../../actors/daemon/retentionThread.js';
+import { MaintenanceThread } from '../../actors/maintenance/maintenanceThread.js';
 import type { FromWriter, LeaseCommand } from '../../actors/messages.js';
 import { Subject } from '../../actors/rx.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
@@ -62,6 +63,7 @@ async function stage(t: TestContext, lender: Lender) {
   const errors: string[] = [];
   const log = { info: () => undefined, warn: () => undefined, error: (text: string) => errors.push(text) };
   const retention = new RetentionThread({
+    maintenance: new MaintenanceThread(),
     settings: DEFAULTS,
     eventStorePath: events,
     logStorePath: logs,

@@ -59,6 +59,7 @@ export function advance(
   return start;
 }
 
-function batchOf({ source, upTo }: RowRange): Pick<CommitEntry, 'source' | 'last'> {
+/** Rows to be looked at again, as a batch. */
+export function batchOf({ source, upTo }: RowRange): Pick<CommitEntry, 'source' | 'last'> {
   return { source, last: upTo };
 }

@@ -18,7 +18,7 @@ import { CrossTerms } from './crossTerms.js';
 import { storeOfSource, TailDatabases, type TailStore } from './databases.js';
 import { CommitHistory } from './history.js';
 import type { FromTail, RowRange, Seam, TailWorkerData, ToTail } from './protocol.js';
-import { advance, entryOf, type Program, type Stream } from './stream.js';
+import { advance, batchOf, type Program, type Stream } from './stream.js';
 import { undecided } from './undecided.js';
 
 /** Rows one step of catching up looks at: some ms. */
