@@ -15,9 +15,9 @@ module.exports = {
     },
     {
       name: 'machines-are-pure',
-      comment: 'Machines may use xstate and types from src, nothing else.',
+      comment: 'Machines may use xstate and types from src, nothing else; machines/xstate.ts loads it.',
       severity: 'error',
-      from: { path: '^machines/' },
+      from: { path: '^machines/', pathNot: '^machines/xstate[.]ts$' },
       to: { pathNot: '^(machines/|node_modules/xstate)', dependencyTypesNot: ['type-only'] },
     },
     {

@@ -43,8 +43,11 @@ export type ReaderToWriter =
 export type LeaseCommand =
   /** Let retention write once; answered by `leased`. */
   | { readonly type: 'lease'; readonly id: number }
-  /** It has, or does not want to any more. The metric writer must know the series no more (MET-37). */
-  | { readonly type: 'leaseReturn'; readonly id: number; readonly series: BigInt64Array };
+  /**
+   * It has, or does not want to any more. The metric writer must know the series no more (MET-37); null:
+   * nobody can tell which are gone.
+   */
+  | { readonly type: 'leaseReturn'; readonly id: number; readonly series: BigInt64Array | null };
 
 /** The answer, once the writer can do without the store. `pressure`: how full its buffer is, 0..1. */
 export interface LeaseGrant {

@@ -3,13 +3,14 @@
  * does into messages. Runs in the store's own thread, or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import {
   type RecordFailure,
   type RecordLimits,
   type RecordStore,
   recordWriterMachine,
 } from '../machines/recordWriter.js';
+import { createActor, fromPromise } from '../machines/xstate.js';
 import { native, type ReceiverHandle } from '../src/native/addon.js';
 import { DatagramSource } from '../src/stores/datagramSource.js';
 import type { HeldHandles } from '../src/stores/heldHandles.js';

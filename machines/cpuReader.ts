@@ -6,7 +6,8 @@
  *
  * Beside the flow a second region keeps the ring's pressure: normal, elevated, emergency.
  */
-import { assign, fromCallback, fromPromise, type NonReducibleUnknown, raise, sendTo, setup } from 'xstate';
+import type { NonReducibleUnknown } from 'xstate';
+import { assign, fromCallback, fromPromise, raise, sendTo, setup } from './xstate.js';
 
 export type PressureLevel = 'normal' | 'elevated' | 'emergency';
 

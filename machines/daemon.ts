@@ -6,7 +6,7 @@
  *     a failing phase → undoing → failed
  *     a damaged shard or a dead thread → recoveringPath.(one state per step) → ready
  */
-import { assign, fromPromise, setup } from 'xstate';
+import { assign, fromPromise, setup } from './xstate.js';
 
 /** Where a failure happened and what it was, in one line. */
 export interface DaemonFailure {

@@ -8,7 +8,7 @@
  * The machine decides when. Counters, the policy itself and the metadata database belong to the actor
  * (actors/indexAdvisor).
  */
-import { assign, fromPromise, setup } from 'xstate';
+import { assign, fromPromise, setup } from './xstate.js';
 
 /** Live settings (CFG-27..30). */
 export interface AdvisorLimits {

@@ -5,7 +5,7 @@
  * many as the worker has credits, and the machine hears that one came or went. A STREAM goes on where
  * other queries end: it catches up with what was committed meanwhile, and then watches.
  */
-import { assign, cancel, fromPromise, raise, setup } from 'xstate';
+import { assign, cancel, fromPromise, raise, setup } from './xstate.js';
 
 /** What a session is started with. */
 export interface QuerySessionInput {
@@ -35,9 +35,7 @@ export type QueryPlanVerdict =
   /** The same, then watch for more (STR-2). */
   | 'stream'
   /** The caller may see nothing, so nothing is read (ACL-31). */
-  | 'nothing'
-  /** The same for a STREAM, which stays open (STR-2). */
-  | 'silence';
+  | 'nothing';
 
 export type QuerySessionEvent =
   /** The one request frame is complete and well formed (WIRE-4). */
@@ -188,11 +186,6 @@ export const querySessionMachine = setup({
           {
             guard: ({ event }) => event.output === 'nothing',
             target: 'finishing',
-            actions: 'writeNothing',
-          },
-          {
-            guard: ({ event }) => event.output === 'silence',
-            target: 'watching',
             actions: 'writeNothing',
           },
           {

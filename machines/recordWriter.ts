@@ -13,7 +13,7 @@
  * taking and dropping whatever the writer does. The SQLite connection and the batch in hand belong to
  * the actor (actors/recordWriter.ts).
  */
-import { assign, fromPromise, setup } from 'xstate';
+import { assign, fromPromise, setup } from './xstate.js';
 
 export type RecordStore = 'log' | 'metric';
 

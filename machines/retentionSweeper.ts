@@ -8,7 +8,7 @@
  * The machine decides when to sweep and when to let the writers have their turn. What is to be deleted,
  * and the SQLite connections, belong to the actor (actors/retention).
  */
-import { assign, fromPromise, setup } from 'xstate';
+import { assign, fromPromise, setup } from './xstate.js';
 
 /** The stores in the order of a sweep (RET-3, LOG-49, MET-59). */
 export const SWEPT_STORES = ['event', 'log', 'metric'] as const;

@@ -8,7 +8,7 @@
  *
  * The machine decides when. Counters, the policy and the databases belong to the actor (actors/rollupAdvisor).
  */
-import { assign, cancel, fromPromise, raise, setup } from 'xstate';
+import { assign, cancel, fromPromise, raise, setup } from './xstate.js';
 
 /** Live settings (CFG-28, CFG-34..36). */
 export interface RollupPolicyLimits {

@@ -10,8 +10,9 @@
  * (actors/shardWriter/indexes.ts). SQLite builds in the writer's own thread, so nothing is heard while it
  * does: whoever needs the writer ends the build from outside (IDX-12, src/indexes/buildSignal.ts).
  */
-import { assign, fromPromise, setup } from 'xstate';
+
 import type { PressureLevel } from './cpuReader.js';
+import { assign, fromPromise, setup } from './xstate.js';
 
 /** Live settings (CFG-22, CFG-31). */
 export interface ShardIndexLimits {

@@ -9,7 +9,7 @@
  * The machine decides when to commit and what to do after a failure. Rows, segments, lost ranges and
  * the SQLite connection belong to the actor (actors/shardWriter).
  */
-import { assign, fromPromise, setup } from 'xstate';
+import { assign, fromPromise, setup } from './xstate.js';
 
 /** Bounds of the algorithm; live settings (CFG-21, CFG-22). */
 export interface WriterLimits {

@@ -162,6 +162,7 @@ static bool read_range(napi_env env, napi_value options, struct tail_range *rang
   }
   range->max_rows = (uint32_t)rows;
   range->max_bytes = (size_t)bytes;
+  range->total_bytes = TAIL_TOTAL_BYTES;
   if (!util_get(env, options, "slot", &value) || !util_int(env, value, "slot", 1, SLOT_MAX, &slot)) return false;
   *db = slot_connection(slot, &own);
   if (*db != NULL && own) return true;

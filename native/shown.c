@@ -44,7 +44,8 @@ static int compare_names(const void *left, const void *right) {
   const struct msgpack_name *a = left;
   const struct msgpack_name *b = right;
   if (a->length != b->length) return a->length < b->length ? -1 : 1;
-  return memcmp(a->bytes, b->bytes, a->length);
+  /* A path that is empty may have no bytes at all. */
+  return a->length == 0 ? 0 : memcmp(a->bytes, b->bytes, a->length);
 }
 
 static int compare_identifiers(const void *left, const void *right) {

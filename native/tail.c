@@ -341,16 +341,20 @@ static void begin(struct tail_part *part) {
 /* Tests the current row; SQLITE_OK, or why it could not be kept. */
 static int look(struct tail *tail, struct tail_range *range, struct tail_part *parts, size_t count) {
   bool full = false;
+  size_t total = 0;
   tail->loaded = 0;
   tail->whole.length = 0;
   predicate_next_row(tail->set);
   for (size_t i = 0; i < count; i++) {
     struct tail_program *program = parts[i].program;
-    if (program->condition != NULL && !predicate_matches(tail->set, program->condition, parts[i].truths)) continue;
-    if (!append(tail, program)) return fail(tail, SQLITE_TOOBIG, "a record exceeds 4 GiB");
-    if (program->writer.failed) return fail(tail, SQLITE_NOMEM, "out of memory");
+    if (program->condition == NULL || predicate_matches(tail->set, program->condition, parts[i].truths)) {
+      if (!append(tail, program)) return fail(tail, SQLITE_TOOBIG, "a record exceeds 4 GiB");
+      if (program->writer.failed) return fail(tail, SQLITE_NOMEM, "out of memory");
+    }
+    total += program->writer.length;
     full |= program->writer.length >= range->max_bytes;
   }
+  full |= total >= range->total_bytes;
   if (predicate_failed(tail->set)) return fail(tail, SQLITE_NOMEM, "out of memory");
   range->rows++;
   range->last = sqlite3_column_int64(tail->statement, 0);

@@ -13,6 +13,9 @@
 
 #include "sqlite3.h"
 
+/* Messages of one scan, of all parts together: many different streams must not hold their bytes at once. */
+#define TAIL_TOTAL_BYTES ((size_t)512 << 20)
+
 /* What a database holds: events, or log records. */
 enum tail_store { TAIL_EVENTS, TAIL_LOGS };
 
@@ -52,9 +55,10 @@ struct tail_range {
   /* Rows with `after` < id <= `up_to`, in the order of ids. */
   int64_t after;
   int64_t up_to;
-  /* Stops behind this many rows, or when a part has this many bytes. */
+  /* Stops behind this many rows, or when a part has this many bytes, or all parts together. */
   uint32_t max_rows;
   size_t max_bytes;
+  size_t total_bytes;
   /* Filled in: the last id read, or `after`; the number of rows; whether there are none left. */
   int64_t last;
   uint32_t rows;

@@ -3,14 +3,7 @@
  * All readers share one thread (worker.ts); the reading itself is a native thread per ring (ING-8).
  */
 
-import {
-  type ActorOptions,
-  type ActorRefFrom,
-  createActor,
-  fromCallback,
-  fromPromise,
-  type InspectionEvent,
-} from 'xstate';
+import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import {
   type CpuReaderEvent,
   type CpuReaderOutput,
@@ -18,6 +11,7 @@ import {
   type DrainCommand,
   type PressureLevel,
 } from '../../machines/cpuReader.js';
+import { createActor, fromCallback, fromPromise } from '../../machines/xstate.js';
 import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import {
   type ChannelHandle,

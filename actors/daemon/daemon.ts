@@ -1,6 +1,7 @@
 /** The daemon actor: binds the machine to its runtime, to the signals of the process, and to a stop bound. */
-import { type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import type { ActorRefFrom, InspectionEvent } from 'xstate';
 import { type DaemonOutput, daemonMachine } from '../../machines/daemon.js';
+import { createActor, fromPromise } from '../../machines/xstate.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import { type DaemonOptions, DaemonRuntime } from './runtime.js';
 

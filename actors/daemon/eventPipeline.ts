@@ -165,7 +165,7 @@ export class EventPipeline implements Lender {
     return askLease(writer.thread, id);
   }
 
-  returnLease(file: string, id: number, series: BigInt64Array): void {
+  returnLease(file: string, id: number, series: BigInt64Array | null): void {
     this.#writers.find((one) => one.file === file)?.thread.send({ type: 'leaseReturn', id, series });
   }
 

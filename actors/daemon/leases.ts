@@ -12,8 +12,11 @@ export interface Lender {
    * @returns how full the writer's buffer is, 0..1, once it waits; null when nobody may allow it
    */
   lease(file: string, id: number): Promise<number | null>;
-  /** Retention is through, or does not wait any more. */
-  returnLease(file: string, id: number, series: BigInt64Array): void;
+  /**
+   * Retention is through, or does not wait any more.
+   * @param series ids that it has deleted; null when nobody can tell
+   */
+  returnLease(file: string, id: number, series: BigInt64Array | null): void;
 }
 
 /** @returns the pressure, or null when the thread ends before it answers */

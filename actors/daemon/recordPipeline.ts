@@ -178,7 +178,7 @@ export class RecordPipeline implements Lender {
     return this.#thread === null || this.#isDiscarding ? null : askLease(this.#thread, id);
   }
 
-  returnLease(_file: string, id: number, series: BigInt64Array): void {
+  returnLease(_file: string, id: number, series: BigInt64Array | null): void {
     this.#thread?.send({ type: 'leaseReturn', id, series });
   }
 

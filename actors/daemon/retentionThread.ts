@@ -176,7 +176,7 @@ export class RetentionThread {
     } else thread.send({ type: 'leaseGranted', id, pressure });
   }
 
-  #return({ id, target }: OpenLease, series: BigInt64Array): void {
+  #return({ id, target }: OpenLease, series: BigInt64Array | null): void {
     if (this.#lease?.id !== id) return;
     this.#lease = null;
     this.#options.lender(target.store)?.returnLease(target.file, this.#numberOf(id), series);
@@ -218,7 +218,8 @@ export class RetentionThread {
   #ended(thread: ActorThread<FromRetention, ToRetention>, error: Error | null): void {
     if (this.#thread !== thread) return;
     this.#thread = null;
-    if (this.#lease !== null) this.#return(this.#lease, new BigInt64Array());
+    // What it deleted last it cannot say any more.
+    if (this.#lease !== null) this.#return(this.#lease, null);
     this.#earlier = this.#total();
     this.#figures = { event: NOTHING, log: NOTHING, metric: NOTHING };
     if (this.#stopping) return;

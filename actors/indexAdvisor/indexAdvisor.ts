@@ -3,8 +3,9 @@
  * what it does into messages. Runs in a thread of its own, or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import { type AdvisorFailure, type AdvisorLimits, indexAdvisorMachine } from '../../machines/indexAdvisor.js';
+import { createActor, fromPromise } from '../../machines/xstate.js';
 import { readAdminDescriptor } from '../../src/access/adminDescriptor.js';
 import { FieldCounters } from '../../src/indexes/counters.js';
 import { MetaStore, type PolicyState } from '../../src/indexes/metaStore.js';

@@ -5,12 +5,12 @@
 
 import { writeSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { createActor, fromPromise } from 'xstate';
 import {
   type QueryPlanVerdict,
   type QuerySessionOutcome,
   querySessionMachine,
 } from '../../machines/querySession.js';
+import { createActor, fromPromise } from '../../machines/xstate.js';
 import type { AccessSession } from '../../src/access/accessSession.js';
 import type { Caller } from '../../src/access/caller.js';
 import { descriptorOf, tryDescriptorOf } from '../../src/host/socketDescriptor.js';

@@ -124,11 +124,16 @@ export class QueryWorkerPool {
     }
   }
 
-  /** Starts the threads; queries run before wait for them. Safe twice. */
+  /**
+   * Starts a thread; queries run before wait for it. The others start when every living one is busy, for
+   * most hosts seldom ask two things at once. Safe twice.
+   */
   start(): void {
     if (this.#started || this.#stopping !== null) return;
     this.#started = true;
-    for (const seat of this.#seats) this.#startWorker(seat);
+    for (const seat of this.#seats) {
+      if (seat.index === 0 || seat.unsent.length > 0) this.#startWorker(seat);
+    }
   }
 
   /**
@@ -200,6 +205,13 @@ export class QueryWorkerPool {
   /** Among the living; when all are being replaced the query waits for its worker. */
   #leastBusy(): Seat {
     const living = this.#seats.filter(({ worker }) => worker !== null);
+    if (this.#started && living.every(({ running }) => running.size > 0)) {
+      const spare = this.#seats.find(({ worker, restartTimer }) => worker === null && restartTimer === null);
+      if (spare !== undefined) {
+        this.#startWorker(spare);
+        return spare;
+      }
+    }
     const candidates = living.length > 0 ? living : this.#seats;
     return candidates.reduce((best, one) => (one.running.size < best.running.size ? one : best));
   }

@@ -3,7 +3,7 @@
  * Runs in a thread of its own (RET-3), or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import {
   type RetentionLimits,
   retentionSweeperMachine,
@@ -13,6 +13,7 @@ import {
   type SweptStore,
   type Target,
 } from '../../machines/retentionSweeper.js';
+import { createActor, fromPromise } from '../../machines/xstate.js';
 import { native } from '../../src/native/addon.js';
 import { BatchTooLong } from '../../src/stores/retentionDatabase.js';
 import { RetentionPace } from '../../src/stores/retentionPace.js';

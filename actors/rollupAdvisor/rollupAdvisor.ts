@@ -3,8 +3,9 @@
  * does into messages. Runs in a thread of its own, or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import { type RollupFailure, rollupAdvisorMachine } from '../../machines/rollupAdvisor.js';
+import { createActor, fromPromise } from '../../machines/xstate.js';
 import { FieldCounters } from '../../src/indexes/counters.js';
 import { decide, type Verdict } from '../../src/indexes/policy.js';
 import { native } from '../../src/native/addon.js';

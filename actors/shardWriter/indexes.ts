@@ -3,13 +3,14 @@
  * only while the writer has nothing to do or the pressure asks for it (IDX-10..27).
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import type { PressureLevel } from '../../machines/cpuReader.js';
 import {
   type IndexFailure,
   type ShardIndexesEvent,
   shardIndexesMachine,
 } from '../../machines/shardIndexes.js';
+import { createActor, fromPromise } from '../../machines/xstate.js';
 import { BatchWindow, type SheddingLimits } from '../../src/indexes/batchWindow.js';
 import type { BuildSignal } from '../../src/indexes/buildSignal.js';
 import type { IndexedField } from '../../src/indexes/fields.js';

@@ -4,8 +4,9 @@
  */
 
 import { setImmediate as turn } from 'node:timers/promises';
-import { type ActorOptions, type ActorRefFrom, createActor, fromPromise, type InspectionEvent } from 'xstate';
+import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import { type CommitFailure, shardWriterMachine, type WriterLimits } from '../../machines/shardWriter.js';
+import { createActor, fromPromise } from '../../machines/xstate.js';
 import type { SheddingLimits } from '../../src/indexes/batchWindow.js';
 import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import type { IndexedField } from '../../src/indexes/fields.js';

@@ -6,6 +6,8 @@
 
 int sqlite3_eventd_init(sqlite3 *db, char **error, const void *api);
 
+#define WIDE .max_bytes = 1 << 30, .total_bytes = 1 << 30
+
 static sqlite3 *open_db(const char *schema) {
   sqlite3 *db = NULL;
   EXPECT(sqlite3_open(":memory:", &db) == SQLITE_OK);
@@ -59,19 +61,42 @@ static void events(void) {
   sqlite3 *db = open_db(EVENTS);
   struct tail *tail = tail_new(TAIL_EVENTS);
   struct tail_part parts[2] = {{.program = ADD(tail, TYPE_7)}, {.program = ADD(tail, ALL_N)}};
-  struct tail_range range = {.after = 0, .up_to = 2400, .max_rows = 10000, .max_bytes = 1 << 30};
+  struct tail_range range = {.after = 0, .up_to = 2400, .max_rows = 10000, WIDE};
   uint32_t records;
   EXPECT(tail_scan(tail, db, &range, parts, 2) == SQLITE_OK);
   EXPECT(range.last == 2400 && range.rows == 2400 && range.done);
   EXPECT(parts[0].records == 240 && messages(&parts[0], &records) == 1 && records == 240);
   EXPECT(parts[1].records == 2400 && messages(&parts[1], &records) == 3 && records == 2400);
-  range = (struct tail_range){.after = 2400, .up_to = INT64_MAX, .max_rows = 60, .max_bytes = 1 << 30};
+  range = (struct tail_range){.after = 2400, .up_to = INT64_MAX, .max_rows = 60, WIDE};
   EXPECT(tail_scan(tail, db, &range, parts, 1) == SQLITE_OK);
   EXPECT(range.last == 2460 && range.rows == 60 && !range.done && parts[0].records == 6);
-  range = (struct tail_range){.after = 2500, .up_to = INT64_MAX, .max_rows = 60, .max_bytes = 1 << 30};
+  range = (struct tail_range){.after = 2500, .up_to = INT64_MAX, .max_rows = 60, WIDE};
   EXPECT(tail_scan(tail, db, &range, parts, 2) == SQLITE_OK);
   EXPECT(range.last == 2500 && range.done && parts[0].length == 0 && parts[1].records == 0);
   tail_remove(tail, parts[0].program);
+  tail_free(tail);
+  sqlite3_close(db);
+}
+
+static void total(void) {
+  title("[STR-12] what all programs of a scan hold together is bounded, also by those that the last row did not match");
+  sqlite3 *db = open_db(EVENTS);
+  struct tail *tail = tail_new(TAIL_EVENTS);
+  struct tail_part parts[3] = {
+      {.program = ADD(tail, TYPE_7)}, {.program = ADD(tail, ALL_N)}, {.program = ADD(tail, ALL_N)}};
+  struct tail_range range = {.after = 0, .up_to = 2400, .max_rows = 10000, .max_bytes = 1 << 30, .total_bytes = 2000};
+  uint32_t seen = 0;
+  uint32_t records;
+  for (range.done = false; !range.done; range.after = range.last) {
+    EXPECT(tail_scan(tail, db, &range, parts, 3) == SQLITE_OK);
+    size_t sum = parts[0].length + parts[1].length + parts[2].length;
+    EXPECT(sum < 2500 && (range.done || sum >= 2000));
+    EXPECT(range.done || parts[1].length < 2000);
+    EXPECT(messages(&parts[1], &records) <= 1 && records == range.rows);
+    EXPECT(parts[0].records * 10 <= range.rows + 10 && parts[2].records == range.rows);
+    seen += range.rows;
+  }
+  EXPECT(seen == 2400 && range.last == 2400);
   tail_free(tail);
   sqlite3_close(db);
 }
@@ -84,7 +109,7 @@ static void logs(void) {
   struct tail *tail = tail_new(TAIL_LOGS);
   struct tail_part parts[2] = {{.program = ADD(tail, "\x92\xc0\xc0")},
                                {.program = ADD(tail, "\x92\xc0\x92\x92\xa7message\x03\x92\xa8is_error\x02")}};
-  struct tail_range range = {.after = 0, .up_to = 9, .max_rows = 9, .max_bytes = 1 << 20};
+  struct tail_range range = {.after = 0, .up_to = 9, .max_rows = 9, WIDE};
   uint32_t records;
   EXPECT(tail_scan(tail, db, &range, parts, 2) == SQLITE_OK);
   EXPECT(messages(&parts[0], &records) == 1 && records == 2);
@@ -104,7 +129,7 @@ static void failures(void) {
   EXPECT(ADD(tail, "\x92\xc0\x91\x92\xa1n\x09") == NULL);
   sqlite3 *db = open_db("CREATE TABLE other (id)");
   struct tail_part part = {.program = ADD(tail, ALL_N)};
-  struct tail_range range = {.after = 0, .up_to = 9, .max_rows = 9, .max_bytes = 9};
+  struct tail_range range = {.after = 0, .up_to = 9, .max_rows = 9, WIDE};
   EXPECT(tail_scan(tail, db, &range, &part, 1) == SQLITE_ERROR);
   EXPECT(strstr(tail_message(tail), "events") != NULL);
   tail_free(tail);
@@ -114,6 +139,7 @@ static void failures(void) {
 int main(void) {
   sqlite3_auto_extension((void (*)(void))sqlite3_eventd_init);
   events();
+  total();
   logs();
   failures();
   return expect_result();

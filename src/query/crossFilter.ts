@@ -144,8 +144,8 @@ function rangesTest(test: MetricTest): RangesTest {
   return { operator: test.negated ? 'NOT_IN' : 'IN', numbers: test.values.map(({ value }) => value) };
 }
 
-/** A filter as error texts name it. */
-function metricFilterText(
+/** A metric filter as error texts name it. */
+export function metricFilterText(
   text: string,
   kind: 'equal' | 'prefix' | 'glob',
   brackets: readonly Selector[] | null,

@@ -114,7 +114,9 @@ class SampleTable implements RecordTable {
   }
 
   /** What retention has written since is known in full: the rest of the cache stays good (MET-37, MET-64). */
-  returned(series: BigInt64Array): void {
+  returned(series: BigInt64Array | null): void {
+    // It died, perhaps behind its COMMIT: `begun` will see whether something was written.
+    if (series === null) return;
     this.#version = this.#dataVersion.get();
     this.#late.refresh();
     if (series.length === 0) return;

@@ -31,8 +31,8 @@ export interface RecordTable {
   committed(): void;
   /** Retention writes between now and `returned`. */
   lent(): void;
-  /** It has; of the series that it deleted nothing may be remembered (MET-37). */
-  returned(series: BigInt64Array): void;
+  /** It has; of the series that it deleted nothing may be remembered (MET-37). Null: they are not known. */
+  returned(series: BigInt64Array | null): void;
   /** Returns how many decoded records went with the transaction. */
   rolledBack(): number;
   /** Entries of a cache that the table keeps. */
@@ -161,8 +161,8 @@ export class RecordCommitter {
     quietly(() => this.#table.lent());
   }
 
-  /** @param series ids that it has deleted */
-  takeBack(series: BigInt64Array): void {
+  /** @param series ids that it has deleted; null when nobody can tell */
+  takeBack(series: BigInt64Array | null): void {
     quietly(() => this.#table.returned(series));
   }
 

@@ -34,6 +34,13 @@ class Metrics {
     }
     this.#db.prepare('INSERT INTO samples VALUES (?, ?, ?, NULL)').run(id, timestamp, value);
   }
+
+  /** So many series of other names. */
+  flood(count: number): void {
+    this.#db.exec(`
+      WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < ${count})
+        INSERT INTO series (name, labels, type, label_hash) SELECT 'flood.' || i, '', 1, 0 FROM n`);
+  }
 }
 
 async function world(t: TestContext) {
@@ -184,4 +191,28 @@ test('[STR-21] what is caught up with is judged batch by batch, too', async (t) 
     late.sort((a, b) => a - b),
     [3001, 3003],
   );
+});
+
+test('[STR-21] [FAIL-33] [WIRE-21] a condition that has come to take too much ends its stream alone', async (t) => {
+  const { path, metrics, events } = await world(t);
+  metrics.sample('cpu', '', at(-10), 9);
+  const greedy = await open(t, path, 'TAKE 0 WHERE METRIC *[] > 5');
+  const modest = await open(t, path, 'TAKE 0 WHERE METRIC cpu > 5');
+  const plain = await open(t, path, 'TAKE 0');
+  events([1]);
+  await Promise.all([greedy.has(1), modest.has(1), plain.has(1)]);
+  metrics.flood(200_001);
+  events([2]);
+  await greedy.ended();
+  assert.match(greedy.error ?? '', /^limit exceeded: METRIC \*\[\] takes /);
+  assert.doesNotMatch(greedy.error ?? '', /\/|SELECT/);
+  events([3]);
+  await Promise.all([modest.has(3), plain.has(3)]);
+  assert.deepEqual([modest, plain].map(numbers), [
+    [0, 1, 2],
+    [0, 1, 2],
+  ]);
+  // It is not let in again.
+  const again = await ask(path, 'EVENTS SINCE 1h ago TAKE 0 WHERE METRIC *[] > 5 STREAM');
+  assert.match(again.error ?? '', /^limit exceeded: METRIC \*\[\] takes /);
 });

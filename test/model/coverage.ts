@@ -40,7 +40,7 @@ export class Coverage {
       for (const edge of stateNode.always ?? []) this.#transitions.set(keyOfEdge(edge), false);
       children.forEach(visit);
     };
-    visit(toDirectedGraph(machine));
+    visit(toDirectedGraph(machine.root));
   }
 
   /**

@@ -156,7 +156,7 @@ class Walk {
         await this.#threads.readers?.terminate();
         return;
       case 'killQuery':
-        await this.#threads.others[0]?.terminate();
+        await this.#threads.queryWorkers[0]?.terminate();
         return;
       case 'killWriter':
         await this.#threads.writers[one.shard]?.terminate();

@@ -3,12 +3,12 @@ import type { Worker } from 'node:worker_threads';
 
 interface Seen {
   readonly worker: Worker;
-  /** It said that it works: every writer and the ring readers' thread do. */
-  works: boolean;
   /** It told of its last sequences when asked: a shard's writer does. */
   writer: boolean;
   /** It was told to start: the ring readers' thread is. */
   readers: boolean;
+  /** It was given queries. */
+  queries: boolean;
 }
 
 /** Every thread started between its making and `close`. */
@@ -29,9 +29,9 @@ export class DaemonThreads {
     return this.#seen.find(({ readers }) => readers)?.worker;
   }
 
-  /** Living threads that have not said that they work: query workers do not. */
-  get others(): Worker[] {
-    return this.#seen.filter(({ works, readers }) => !works && !readers).map(({ worker }) => worker);
+  /** Living query workers, those that have had a query. */
+  get queryWorkers(): Worker[] {
+    return this.#seen.filter(({ queries }) => queries).map(({ worker }) => worker);
   }
 
   close(): void {
@@ -39,20 +39,20 @@ export class DaemonThreads {
   }
 
   readonly #started = (worker: Worker): void => {
-    const seen: Seen = { worker, works: false, writer: false, readers: false };
+    const seen: Seen = { worker, writer: false, readers: false, queries: false };
     this.#seen.push(seen);
     worker.on('message', (message: { type: string; dump?: { lastSequences?: unknown } }) => {
       // Only a shard's writer has sequences to tell of; nobody else is waiting for the answer.
       if (message.type === 'ready' && !seen.readers) worker.postMessage({ type: 'dump' });
-      if (message.type === 'ready') seen.works = true;
       if (message.type === 'dumped' && message.dump?.lastSequences instanceof Map) seen.writer = true;
     });
     worker.once('exit', () => {
       this.#seen = this.#seen.filter((other) => other !== seen);
     });
     const post = worker.postMessage.bind(worker);
-    worker.postMessage = (message: { type: string }, ...rest) => {
+    worker.postMessage = (message: { type?: string }, ...rest) => {
       if (message.type === 'start') seen.readers = true;
+      if (message.type?.startsWith('query.')) seen.queries = true;
       post(message, ...(rest as []));
     };
   };

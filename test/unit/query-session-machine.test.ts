@@ -28,7 +28,6 @@ const badText = {
 const planned = { type: 'xstate.done.actor.0.querySession.planning', output: 'read' };
 const plannedNothing = { type: 'xstate.done.actor.0.querySession.planning', output: 'nothing' };
 const plannedStream = { type: 'xstate.done.actor.0.querySession.planning', output: 'stream' };
-const plannedSilence = { type: 'xstate.done.actor.0.querySession.planning', output: 'silence' };
 const noSlot = {
   type: 'xstate.error.actor.0.querySession.planning',
   error: new Error('limit exceeded: MaxConcurrentQueries'),
@@ -340,12 +339,6 @@ const table: readonly {
     outcome: 'failed',
   })),
   {
-    title: '[STR-2] [ACL-31] a stream whose caller sees nothing stays open',
-    events: [...toPlanning, plannedSilence],
-    state: 'watching',
-    actions: ['writeNothing'],
-  },
-  {
     title: '[QX-62] a deadline both threads noticed is answered once',
     events: [...toDelivering, deadline, deadline],
     state: 'timedOut',
@@ -424,7 +417,6 @@ test('[WIRE-5] [WIRE-7] [WIRE-9] whatever happens: one last message, nothing beh
     badText,
     plannedNothing,
     plannedStream,
-    plannedSilence,
     live,
     batch,
     blockedBatch,

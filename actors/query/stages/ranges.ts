@@ -16,7 +16,7 @@ const MAX_RANGES_BYTES = 64 * 1024 * 1024;
 const LISTED_PER_TURN = 2000;
 
 /** Series of one filter at most. */
-const MAX_SERIES = 200_000;
+export const MAX_SERIES = 200_000;
 
 /** What a series takes in bytes: its names, its place in a tree of sums, its part of a slice of samples. */
 const SERIES_BYTES = 1024;
@@ -231,11 +231,12 @@ function notScalar(filter: string, name: string): QueryError {
   );
 }
 
-function tooManySeries(filter: string): QueryError {
+/** @param limit how many are allowed */
+export function tooManySeries(filter: string, limit = MAX_SERIES): QueryError {
   return new QueryError(
     'X',
     'limit exceeded',
-    `METRIC ${filter} takes in more than ${MAX_SERIES} series; narrow it by its name or by labels`,
+    `METRIC ${filter} takes in more than ${limit} series; narrow it by its name or by labels`,
   );
 }
 

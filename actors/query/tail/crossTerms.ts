@@ -2,7 +2,10 @@
  * Cross-type terms of streams: their truth for a committed batch, against what the other stores hold now
  * (STR-20..25). Belongs to the tail thread.
  */
+import type { NativeAddon } from '../../../src/native/addon.js';
 import type { CrossFilter, MetricTest } from '../../../src/query/ast.js';
+import { metricFilterText } from '../../../src/query/crossFilter.js';
+import { QueryError } from '../../../src/query/errors.js';
 import type { Statement } from '../../../src/query/job.js';
 import type { TailTerm } from '../../../src/query/predicateProgram.js';
 import { Fragment } from '../../../src/query/sqlFragment.js';
@@ -12,6 +15,8 @@ import { LOG_SCHEMA } from '../../../src/stores/logSchema.js';
 import { METRIC_SCHEMA } from '../../../src/stores/metricSchema.js';
 import { type ReadableFile, ReadConnection } from '../../../src/stores/readConnection.js';
 import { readableFiles } from '../../../src/stores/singleStore.js';
+import { sqliteCode } from '../../../src/stores/storeError.js';
+import { MAX_SERIES, tooManySeries } from '../stages/ranges.js';
 import type { TailWorkerData } from './protocol.js';
 
 type MetricFilter = Extract<CrossFilter, { kind: 'metricFilter' }>;
@@ -29,6 +34,16 @@ const NEWEST_SAMPLE =
 
 /** Changes when a series is added; none is ever changed. */
 const SERIES_MARK = 'SELECT ifnull(max(id), 0) FROM series';
+
+/** What one term of one stream may take. */
+export interface TermLimits {
+  /** Series it takes in. */
+  readonly series: number;
+  /** Time to judge it once, ms: all streams wait for it. */
+  readonly ms: number;
+}
+
+const TERM_LIMITS: TermLimits = { series: MAX_SERIES, ms: 250 };
 
 interface Listing {
   readonly files: readonly ReadableFile[];
@@ -48,12 +63,21 @@ export interface StreamTerms {
 }
 
 export class CrossTerms {
+  readonly #native: NativeAddon;
+  readonly #limits: TermLimits;
   readonly #list: Readonly<Record<StoreName, () => ReadableFile[]>>;
   readonly #listings = new Map<StoreName, Listing>();
   readonly #connections = new Map<string, ReadConnection>();
 
   /** @param onSkipped told of files that should be readable and are not */
-  constructor(data: TailWorkerData, onSkipped: (path: string, reason: string) => void) {
+  constructor(
+    data: Omit<TailWorkerData, 'commits'>,
+    native: NativeAddon,
+    onSkipped: (path: string, reason: string) => void,
+    limits: TermLimits = TERM_LIMITS,
+  ) {
+    this.#native = native;
+    this.#limits = limits;
     const events = new EventDatabases(data.eventStorePath, onSkipped);
     this.#list = {
       events: () => events.scan(),
@@ -62,7 +86,12 @@ export class CrossTerms {
     };
   }
 
-  /** @param windowMs `CrossTypeWindowMs` as it was when the stream began (QX-64) */
+  /**
+   * What is returned throws QueryError `limit exceeded`, too, when the stores have grown too large for it.
+   *
+   * @param windowMs `CrossTypeWindowMs` as it was when the stream began (QX-64)
+   * @throws QueryError `limit exceeded` when a METRIC term takes in too many series
+   */
   forStream(filters: readonly TailTerm[], windowMs: number): StreamTerms {
     const terms = filters.map(({ filter, readable }) => {
       // Messages carry no classes.
@@ -87,37 +116,53 @@ export class CrossTerms {
     readable: Fragment | null,
   ): (at: bigint) => boolean {
     const store = filter.kind === 'eventFilter' ? 'events' : 'logs';
+    const text = filterText(filter);
     return (at) => {
       const { sql, params } = spanStatement(filter, { from: at, to: at }, windowMs, readable);
-      return this.#connected(store).some((connection) => {
-        const row = connection.prepare(`${sql} LIMIT 1`).get(...bound(params));
-        return row !== undefined;
-      });
+      return this.#inTime(store, text, (connections, checkTime) =>
+        connections.some((connection) => {
+          checkTime();
+          const row = connection.prepare(`${sql} LIMIT 1`).get(...bound(params));
+          return row !== undefined;
+        }),
+      );
     };
   }
 
   /** METRIC: the newest samples at or before the time (STR-25, QL-111). */
   #metricTerm(filter: MetricFilter, readable: Fragment | null): (at: bigint) => boolean {
     const selected = new Map<ReadConnection, { readonly mark: bigint; readonly series: readonly Series[] }>();
-    const seriesOf = (connection: ReadConnection): readonly Series[] => {
+    const text = filterText(filter);
+    const seriesOf = (connection: ReadConnection, checkTime: () => void): readonly Series[] => {
       const mark = connection.prepare(SERIES_MARK).pluck().get() as bigint;
       const known = selected.get(connection);
       if (known?.mark === mark) return known.series;
-      const series = selectSeries(connection, filter, readable);
+      selected.delete(connection);
+      let room = this.#limits.series;
+      for (const other of selected.values()) room -= other.series.length;
+      const series: Series[] = [];
+      for (const each of seriesIn(connection, filter, readable)) {
+        if (series.length === room) throw tooManySeries(filterName(filter), this.#limits.series);
+        checkTime();
+        series.push(each);
+      }
       selected.set(connection, { mark, series });
       return series;
     };
-    return (at) => {
+    this.#inTime('metrics', text, (connections, checkTime) => {
+      for (const connection of connections) seriesOf(connection, checkTime);
+    });
+    const holds = (at: bigint, connections: readonly ReadConnection[], checkTime: () => void): boolean => {
       // A series may have samples in a database that was set aside, and newer ones in its successor.
       const newest = new Map<
         string,
         { readonly name: string; readonly timestamp: bigint; readonly value: number }
       >();
-      const connections = this.#connected('metrics');
       for (const known of selected.keys()) if (!connections.includes(known)) selected.delete(known);
       for (const connection of connections) {
         const statement = connection.prepare(NEWEST_SAMPLE);
-        for (const { id, name, labels } of seriesOf(connection)) {
+        for (const { id, name, labels } of seriesOf(connection, checkTime)) {
+          checkTime();
           const sample = statement.get(id, at) as { timestamp: bigint; value: number } | undefined;
           const key = `${name}\n${labels}`;
           if (sample === undefined || (newest.get(key)?.timestamp ?? -1n) > sample.timestamp) continue;
@@ -126,6 +171,35 @@ export class CrossTerms {
       }
       return unitValues(filter, [...newest.values()]).some((value) => passes(filter.test, value));
     };
+    return (at) =>
+      this.#inTime('metrics', text, (connections, checkTime) => holds(at, connections, checkTime));
+  }
+
+  /**
+   * Judges a term with the databases of a store. Statements that run for long are interrupted; between
+   * short ones the work itself looks at the clock.
+   *
+   * @throws QueryError `limit exceeded`
+   */
+  #inTime<Result>(
+    store: StoreName,
+    text: string,
+    work: (connections: readonly ReadConnection[], checkTime: () => void) => Result,
+  ): Result {
+    const { ms } = this.#limits;
+    const connections = this.#connected(store);
+    const end = performance.now() + ms;
+    const checkTime = (): void => {
+      if (performance.now() > end) throw tooSlow(text, ms);
+    };
+    try {
+      for (const { slot } of connections) this.#native.slotDeadline(slot, ms);
+      return work(connections, checkTime);
+    } catch (error) {
+      throw sqliteCode(error) === 'SQLITE_INTERRUPT' ? tooSlow(text, ms) : error;
+    } finally {
+      for (const { slot } of connections) this.#native.slotDeadline(slot, 0);
+    }
   }
 
   #connected(store: StoreName): ReadConnection[] {
@@ -150,10 +224,37 @@ export class CrossTerms {
   }
 }
 
-function selectSeries(connection: ReadConnection, filter: MetricFilter, readable: Fragment | null): Series[] {
+function* seriesIn(
+  connection: ReadConnection,
+  filter: MetricFilter,
+  readable: Fragment | null,
+): Generator<Series> {
   const { sql, params } = seriesStatement(filter, readable);
-  const rows = connection.prepare(sql).all(...bound(params)) as (Series & { readonly type: bigint })[];
-  return rows.filter(({ type }) => type !== HISTOGRAM);
+  const rows = connection.prepare(sql).iterate(...bound(params));
+  for (const row of rows as Iterable<Series & { readonly type: bigint }>) {
+    if (row.type !== HISTOGRAM) yield row;
+  }
+}
+
+function filterName({ name, brackets }: MetricFilter): string {
+  return metricFilterText(name.text, name.kind, brackets);
+}
+
+/** A filter as error texts name it. */
+function filterText(filter: CrossFilter): string {
+  switch (filter.kind) {
+    case 'metricFilter':
+      return `METRIC ${filterName(filter)}`;
+    case 'eventFilter':
+      return `EVENT ${metricFilterText(filter.pattern.text, filter.pattern.kind, null)}`;
+    case 'logFilter':
+      return `LOG ${filter.origin}`;
+  }
+}
+
+function tooSlow(text: string, ms: number): QueryError {
+  const problem = `${text} takes longer than ${ms} ms to judge for a batch; a stream needs a narrower condition`;
+  return new QueryError('X', 'limit exceeded', problem);
 }
 
 /** What the test is put to: each series, or the average of all, of each name where the name is a pattern. */

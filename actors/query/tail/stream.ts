@@ -1,5 +1,8 @@
 /** A stream as the tail thread keeps it, and where it stands in the databases. */
+import { QueryError } from '../../../src/query/errors.js';
 import type { CommitEntry } from '../../../src/stores/commitFeed.js';
+import { sqliteCode } from '../../../src/stores/storeError.js';
+import type { QueryFailure } from '../protocol.js';
 import type { StreamTerms } from './crossTerms.js';
 import type { TailStore } from './databases.js';
 import type { RowRange, Seam } from './protocol.js';
@@ -62,4 +65,12 @@ export function advance(
 /** Rows to be looked at again, as a batch. */
 export function batchOf({ source, upTo }: RowRange): Pick<CommitEntry, 'source' | 'last'> {
   return { source, last: upTo };
+}
+
+/** What a client is told of the error that ended its stream (WIRE-21). */
+export function failureOf(error: unknown): QueryFailure {
+  if (error instanceof QueryError) return { kind: 'refused', text: error.text };
+  const code = sqliteCode(error);
+  const detail = code === null ? '' : ` (${code})`;
+  return { kind: 'storage', text: `storage error: new rows could not be read${detail}` };
 }

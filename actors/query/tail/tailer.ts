@@ -12,13 +12,13 @@ import type { NativeAddon, TailHandle } from '../../../src/native/addon.js';
 import type { TailProgram } from '../../../src/query/predicateProgram.js';
 import type { Found } from '../../../src/query/survey.js';
 import { type CommitEntry, CommitFeed, type CommitFeedReader } from '../../../src/stores/commitFeed.js';
-import { errorText, sqliteCode } from '../../../src/stores/storeError.js';
+import { errorText } from '../../../src/stores/storeError.js';
 import { FRAME_CREDITS, FRAME_MAX_BYTES } from '../protocol.js';
 import { CrossTerms } from './crossTerms.js';
 import { storeOfSource, TailDatabases, type TailStore } from './databases.js';
 import { CommitHistory } from './history.js';
 import type { FromTail, RowRange, Seam, TailWorkerData, ToTail } from './protocol.js';
-import { advance, batchOf, type Program, type Stream } from './stream.js';
+import { advance, batchOf, failureOf, type Program, type Stream } from './stream.js';
 import { undecided } from './undecided.js';
 
 /** Rows one step of catching up looks at: some ms. */
@@ -36,6 +36,12 @@ const BATCHES_PER_TURN = 8;
 
 /** How long a wait for commits may last before it is looked whether somebody still waits, ms. */
 const WAIT_MS = 1000;
+
+/** A program, and what is true of its terms for a batch. */
+interface Judged {
+  readonly program: Program;
+  readonly truths: Uint8Array | null;
+}
 
 export class Tailer {
   readonly #native: NativeAddon;
@@ -61,7 +67,7 @@ export class Tailer {
     this.#post = post;
     this.#feed = new CommitFeed(data.commits);
     this.#databases = new TailDatabases(data);
-    this.#cross = new CrossTerms(data, (subject, reason) =>
+    this.#cross = new CrossTerms(data, native, (subject, reason) =>
       this.#warn('a database cannot be read and is left out of the conditions of streams', subject, reason),
     );
   }
@@ -131,8 +137,9 @@ export class Tailer {
       });
       this.#post({ type: 'tail.opened', id });
     } catch (error) {
-      this.#warn('a stream cannot be opened', 'stream', errorText(error));
-      this.#post({ type: 'tail.failed', id, failure: { kind: 'storage', text: storageError(error) } });
+      const failure = failureOf(error);
+      if (failure.kind === 'storage') this.#warn('a stream cannot be opened', 'stream', errorText(error));
+      this.#post({ type: 'tail.failed', id, failure });
       this.#rest();
     }
   }
@@ -146,11 +153,13 @@ export class Tailer {
       known.streams++;
       return known;
     }
+    // First: it may refuse.
+    const judge = terms.length === 0 ? null : this.#cross.forStream(terms, windowMs);
     const program: Program = {
       key,
       store,
       number: this.#native.tailAdd(this.#tailOf(store), spec),
-      terms: terms.length === 0 ? null : this.#cross.forStream(terms, windowMs),
+      terms: judge,
       undecided: decided === null ? null : undecided(store, decided),
       streams: 1,
     };
@@ -198,13 +207,12 @@ export class Tailer {
 
   #fail(stream: Stream, error: unknown): void {
     if (!this.#streams.has(stream.id)) return;
-    this.#warn('a stream failed while reading new rows', stream.program.store, errorText(error));
+    const failure = failureOf(error);
+    if (failure.kind === 'storage') {
+      this.#warn('a stream failed while reading new rows', stream.program.store, errorText(error));
+    }
     this.#close(stream);
-    this.#post({
-      type: 'tail.failed',
-      id: stream.id,
-      failure: { kind: 'storage', text: storageError(error) },
-    });
+    this.#post({ type: 'tail.failed', id: stream.id, failure });
   }
 
   // Following the writers
@@ -290,10 +298,17 @@ export class Tailer {
 
   /** One read of the batch for all these streams, which stand at the same row. */
   #readBatch(entry: Pick<CommitEntry, 'source' | 'last'>, start: bigint, streams: readonly Stream[]): void {
-    const programs = [...new Set(streams.map(({ program }) => program))];
+    let programs = [...new Set(streams.map(({ program }) => program))];
+    // Only streams with conditions of their own can fail so, and those share no program.
+    const failed = (of: Program, error: unknown): void => {
+      for (const stream of streams) if (stream.program === of) this.#fail(stream, error);
+    };
     try {
       for (let after = start; after < entry.last; ) {
-        const scan = this.#scan(entry, after, programs, UNIT_ROWS, UNIT_BYTES);
+        const judged = this.#judge(entry, after, programs, failed);
+        if (judged.length === 0) return;
+        programs = judged.map(({ program }) => program);
+        const scan = this.#scan(entry, after, judged, UNIT_ROWS, UNIT_BYTES);
         for (const { part, records, frames } of scan.matches) {
           const program = programs[part];
           const ids = streams.filter((each) => each.program === program).map(({ id }) => id);
@@ -385,21 +400,48 @@ export class Tailer {
     if (goes()) this.#forget();
   }
 
+  /** What the newest record of a batch makes of the programs' terms; one that fails is left out (STR-25). */
+  #judge(
+    { source, last: upTo }: Pick<CommitEntry, 'source' | 'last'>,
+    after: bigint,
+    programs: readonly Program[],
+    onFailed: (program: Program, error: unknown) => void,
+  ): Judged[] {
+    const asking = programs.some(({ terms }) => terms !== null);
+    const newest = asking ? this.#databases.newest(source, after, upTo) : null;
+    const judged: Judged[] = [];
+    for (const program of programs) {
+      try {
+        judged.push({ program, truths: program.terms?.truths(newest ?? 0n) ?? null });
+      } catch (error) {
+        onFailed(program, error);
+      }
+    }
+    return judged;
+  }
+
+  /** One step of catching up. */
+  #scanFor(
+    { program }: Stream,
+    entry: Pick<CommitEntry, 'source' | 'last'>,
+    after: bigint,
+  ): ReturnType<NativeAddon['tailScan']> {
+    const judged = this.#judge(entry, after, [program], (_, error) => {
+      throw error;
+    });
+    return this.#scan(entry, after, judged, STEP_ROWS, FRAME_MAX_BYTES);
+  }
+
   #scan(
     entry: Pick<CommitEntry, 'source' | 'last'>,
     after: bigint,
-    programs: readonly Program[],
+    judged: readonly Judged[],
     maxRows: number,
     maxBytes: number,
   ): ReturnType<NativeAddon['tailScan']> {
     const { source, last: upTo } = entry;
     const slot = this.#databases.slot(source);
-    const asking = programs.some(({ terms }) => terms !== null);
-    const newest = asking ? this.#databases.newest(source, after, upTo) : null;
-    const parts = programs.map(({ number, terms }) => ({
-      program: number,
-      truths: terms?.truths(newest ?? 0n) ?? null,
-    }));
+    const parts = judged.map(({ program, truths }) => ({ program: program.number, truths }));
     const tail = this.#tailOf(storeOfSource(source));
     return this.#native.tailScan(tail, { slot, after, upTo, maxRows, maxBytes, parts });
   }
@@ -460,7 +502,7 @@ export class Tailer {
     if (start === null) {
       stream.place = entry.place + 1;
     } else if (!this.#meetsNews(stream, entry, start, entry.place)) {
-      const scan = this.#scan(entry, start, [stream.program], STEP_ROWS, FRAME_MAX_BYTES);
+      const scan = this.#scanFor(stream, entry, start);
       if (scan.done) stream.place = entry.place + 1;
       else stream.marks.set(entry.source, scan.last);
       this.#postFrame(stream, { source: entry.source, after: start, upTo: scan.last }, scan);
@@ -469,13 +511,7 @@ export class Tailer {
   }
 
   #redoStep(stream: Stream, rows: RowRange): void {
-    const scan = this.#scan(
-      { source: rows.source, last: rows.upTo },
-      rows.after,
-      [stream.program],
-      STEP_ROWS,
-      FRAME_MAX_BYTES,
-    );
+    const scan = this.#scanFor(stream, batchOf(rows), rows.after);
     if (scan.done) stream.redo.shift();
     else stream.redo[0] = { ...rows, after: scan.last };
     this.#postFrame(stream, { ...rows, upTo: scan.last }, scan);
@@ -495,9 +531,4 @@ export class Tailer {
   #warn(text: string, subject: string, reason: string): void {
     this.#post({ type: 'worker.warning', text, details: { subject, reason } });
   }
-}
-
-function storageError(error: unknown): string {
-  const code = sqliteCode(error);
-  return `storage error: new rows could not be read${code === null ? '' : ` (${code})`}`;
 }
