@@ -417,9 +417,20 @@ class Connection {
     });
   }
 
-  /** The last message; our side of the stream ends behind it (WIRE-9). */
+  /**
+   * The last message; our side of the stream ends behind it (WIRE-9). A client turned away before its
+   * request was read may be about to send it, and would be reset over the answer: it may finish first,
+   * within the grace time.
+   */
   #finish(frame: Uint8Array): void {
-    this.#socket.end(frame, () => this.send({ type: 'output.flushed' }));
+    const flushed = (): void => this.send({ type: 'output.flushed' });
+    if (this.#caller !== null) {
+      this.#socket.end(frame, flushed);
+      return;
+    }
+    this.#socket.on('end', flushed);
+    this.#socket.end(frame);
+    this.#socket.resume();
   }
 
   /**

@@ -44,8 +44,8 @@ async function besieged(t: TestContext, settings: Record<string, number> = {}) {
   const records = new EventdRecords(world);
   const run = await world.start();
   const { querySocket } = world.paths;
-  // The first query starts what later ones need, too.
-  await ask(querySocket, 'EVENTS TAKE 1');
+  // The first queries start what later ones need, too: every query thread.
+  await Promise.all(Array.from({ length: 20 }, () => ask(querySocket, 'EVENTS TAKE 1')));
   const honest = new HonestSenders(world, records);
   await honest.goesOn();
   const before = vitals(run.pid);

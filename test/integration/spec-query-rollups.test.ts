@@ -71,7 +71,7 @@ const QUERIES: readonly (readonly [ids: string, query: string, points: Points])[
     '[QX-51] [ROL-26] [ROL-27] RATE by the time between samples',
     'METRIC req[] RATE AVG_OVER 20m',
     [
-      [0, 0.1],
+      [0, (20 + 6001) / 800],
       [1200, (6002 + 60) / 1200],
       [2400, (6004 + 50) / 1100],
     ],
