@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { IDLE_LOAD, lingerMs, observeBatch } from '../../src/stores/batchPolicy.js';
+import { IDLE_LOAD, lingerMs, observeBatch, recordLingerMs } from '../../src/stores/batchPolicy.js';
 
 const limits = { maxBatchSize: 10000, maxBatchLatencyMs: 100 };
 
@@ -51,4 +51,21 @@ test('[ING-59, ING-60] one burst does not swing the estimate to its extreme', ()
   let load = burst;
   for (let i = 0; i < 30; i++) load = observeBatch(load, { rows: 30, elapsedMs: 10, commitMs: 4 });
   assert.ok(Math.abs(load.rate - 3000) < 100, `settles at the steady rate, not ${load.rate}`);
+});
+
+test('[LOG-26, MET-40] a lonely record is committed at once, a stream of them waits in proportion to its rate', () => {
+  const records = { maxBatchSize: 5000, maxBatchLatencyMs: 500 };
+  assert.equal(recordLingerMs(IDLE_LOAD, records), 0);
+  assert.equal(recordLingerMs({ rate: 5, commitMs: 1 }, records), 0);
+  assert.equal(recordLingerMs({ rate: 100, commitMs: 1 }, records), 10);
+  assert.equal(recordLingerMs({ rate: 1000, commitMs: 1 }, records), 100);
+  assert.equal(recordLingerMs({ rate: 10_000, commitMs: 1 }, records), 200);
+});
+
+test('[LOG-27, LOG-28, MET-40] records wait no longer than until the batch is nearly full, and below the latency bound', () => {
+  const records = { maxBatchSize: 5000, maxBatchLatencyMs: 500 };
+  assert.equal(recordLingerMs({ rate: 100_000, commitMs: 20 }, records), 45);
+  assert.equal(recordLingerMs({ rate: 100_000, commitMs: 20 }, records, 4000), 5);
+  assert.equal(recordLingerMs({ rate: 100_000, commitMs: 20 }, records, 6000), 0);
+  assert.equal(recordLingerMs({ rate: 2000, commitMs: 20 }, { ...records, maxBatchSize: 100_000 }), 200);
 });
