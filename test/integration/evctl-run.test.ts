@@ -220,7 +220,8 @@ test('Ctrl-C at a terminal reaches the command once', LIMIT, async (t) => {
     console.log('ready');`,
   );
   const node = process.execPath;
-  const command = `${node} ${programPath('evctl')} run --log-socket ${sink.path} job -- ${node} ${job}`;
+  // The shell makes way: one that stayed would be in the terminal's group, and end by the Ctrl-C itself.
+  const command = `exec ${node} ${programPath('evctl')} run --log-socket ${sink.path} job -- ${node} ${job}`;
   const terminal = spawn('script', ['-qefc', command, join(sink.directory, 'typescript')]);
   t.after(() => terminal.kill('SIGKILL'));
   const ended = new Promise<number | null>((resolve) => terminal.once('exit', resolve));
