@@ -3,7 +3,6 @@
  * does into messages. Runs in the store's own thread, or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import {
   type RecordFailure,
   type RecordLimits,
@@ -17,8 +16,9 @@ import type { HeldHandles } from '../src/stores/heldHandles.js';
 import { RecordCommitError, type RecordCommitter } from '../src/stores/recordCommitter.js';
 import { setStoreAside } from '../src/stores/singleStore.js';
 import { errorText, StoreError, sqliteCode } from '../src/stores/storeError.js';
+import { type Commanded, obey, type Surroundings, surroundedBy } from './commanded.js';
 import type { FromRecordWriter, RecordWriterDump, ToRecordWriter } from './messages.js';
-import { type Observable, Subject, type Subscription } from './rx.js';
+import { Subject } from './rx.js';
 import { stateText } from './stateText.js';
 
 /** What the thread of either store is given. */
@@ -32,33 +32,25 @@ export interface RecordWriterData {
   readonly held: HeldHandles;
 }
 
-export interface RecordWriterOptions extends RecordWriterData {
+type Deed = 'open' | 'commit' | 'replace' | 'close';
+
+export interface RecordWriterOptions
+  extends RecordWriterData,
+    Surroundings<typeof recordWriterMachine, ToRecordWriter, Deed> {
   readonly store: RecordStore;
   /** @throws StoreError when the file must not be written */
   readonly open: (source: DatagramSource, limits: RecordLimits) => RecordCommitter;
-  /** Commands of the daemon. */
-  readonly commands$: Observable<ToRecordWriter>;
-  readonly inspect?: (event: InspectionEvent) => void;
-  /** Runs linger and retry; the real time when absent. */
-  readonly clock?: NonNullable<ActorOptions<typeof recordWriterMachine>['clock']>;
-  /** Awaited before each deed: a test holds the actor in a state with it. The daemon leaves it out. */
-  readonly pace?: (deed: 'open' | 'commit' | 'replace' | 'close') => Promise<void>;
 }
 
-export interface RecordWriter {
-  readonly actor: ActorRefFrom<typeof recordWriterMachine>;
-  /** What the daemon hears. Completes when the writer is closed. */
-  readonly reports$: Observable<FromRecordWriter>;
-}
+export type RecordWriter = Commanded<typeof recordWriterMachine, FromRecordWriter>;
 
 /** Starts a writer and its receiver's thread. Subscribe to `reports$` at once: it does not repeat. */
 export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
   const { store, file, receiver } = options;
   const reports$ = new Subject<FromRecordWriter>();
   const source = new DatagramSource(receiver, options.held);
-  const pace = async (deed: 'open' | 'commit' | 'replace' | 'close') => options.pace?.(deed);
+  const pace = async (deed: Deed) => options.pace?.(deed);
   let committer: RecordCommitter | null = null;
-  let commands: Subscription | null = null;
   /** Of the lease that was asked for last. */
   let leaseId = 0;
 
@@ -122,52 +114,38 @@ export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
   });
 
   const actor = createActor(machine, {
-    id: `${store}-writer`,
-    systemId: `${store}-writer`,
+    ...surroundedBy(`${store}-writer`, options),
     input: { store, limits: options.limits, bufferBytes: options.bufferBytes },
-    ...(options.inspect === undefined ? {} : { inspect: options.inspect }),
-    ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
-  actor.subscribe({
-    complete: () => {
-      commands?.unsubscribe();
-      reports$.next({ type: 'closed' });
-      reports$.complete();
+  obey(actor, {
+    commands$: options.commands$,
+    reports$,
+    dump: ({ value, context }): RecordWriterDump => {
+      const { commits, records, failures, lost, replacements } = context;
+      return { state: stateText(value), commits, records, failures, lost, replacements };
     },
-  });
-  const dump = (): RecordWriterDump => {
-    const { value, context } = actor.getSnapshot();
-    const { commits, records, failures, lost, replacements } = context;
-    return { state: stateText(value), commits, records, failures, lost, replacements };
-  };
-  actor.start();
-  commands = options.commands$.subscribe((message) => {
-    switch (message.type) {
-      case 'limits':
-        actor.send({ type: 'limits.changed', limits: message.limits });
-        break;
-      case 'lease':
-        leaseId = message.id;
-        actor.send({ type: 'lease.requested' });
-        break;
-      case 'leaseReturn':
-        if (message.id !== leaseId) break;
-        committer?.takeBack(message.series);
-        actor.send({ type: 'lease.returned' });
-        break;
-      case 'finish':
-        actor.send({ type: 'writer.stop' });
-        break;
-      case 'close':
-        actor.send({ type: 'writer.close' });
-        break;
-      case 'dump':
-        reports$.next({ type: 'dumped', dump: dump() });
-        break;
-      case 'ping':
-        reports$.next({ type: 'pong' });
-        break;
-    }
+    hear: (command) => {
+      switch (command.type) {
+        case 'limits':
+          actor.send({ type: 'limits.changed', limits: command.limits });
+          break;
+        case 'lease':
+          leaseId = command.id;
+          actor.send({ type: 'lease.requested' });
+          break;
+        case 'leaseReturn':
+          if (command.id !== leaseId) break;
+          committer?.takeBack(command.series);
+          actor.send({ type: 'lease.returned' });
+          break;
+        case 'finish':
+          actor.send({ type: 'writer.stop' });
+          break;
+        case 'close':
+          actor.send({ type: 'writer.close' });
+          break;
+      }
+    },
   });
   native.receiverStart(receiver, () => {
     // The receiver outlives its writer, and the last wake-up may be on its way when that closes.

@@ -4,12 +4,13 @@ import { parseArgs } from 'node:util';
 import { checkInstallation } from '../actors/daemon/check.js';
 import { runDaemon } from '../actors/daemon/daemon.js';
 import { openLog } from '../src/host/processLog.js';
+import { packageVersion } from '../src/host/version.js';
 
 const USAGE = `Usage: eventd [OPTION]...
 Stores every kernel event, and answers queries over one socket. Runs in the foreground.
 
-  --registry FILE  hive file of the embedded registry, watched for changes
-                   ($EVENTD_REGISTRY, else /etc/eventd/eventd.reg)
+  --registry FILE  hive file of the embedded registry, watched for changes ($EVENTD_REGISTRY; else the
+                   kernel's registry where there is one, else /etc/eventd/eventd.reg)
   --kmes DIR       directory of the embedded event rings, cpu-NNNN.ring
                    ($EVENTD_KMES_DIR, else /run/kmes)
   --host KIND      auto, peios or linux: which kernel interfaces to use. auto takes the embedded
@@ -22,7 +23,7 @@ Signals: TERM and INT stop gracefully, QUIT too with a diagnostic dump, HUP read
 `;
 
 interface Options {
-  readonly registryFile: string;
+  readonly registryFile: string | null;
   readonly kmesDirectory: string;
   readonly host: 'auto' | 'peios' | 'linux';
   readonly check: boolean;
@@ -46,7 +47,7 @@ function readOptions(): Options | 'help' | 'version' {
     throw new Error(`--host takes auto, peios or linux, not '${host}'`);
   }
   return {
-    registryFile: values.registry ?? process.env.EVENTD_REGISTRY ?? '/etc/eventd/eventd.reg',
+    registryFile: values.registry ?? process.env.EVENTD_REGISTRY ?? null,
     kmesDirectory: values.kmes ?? process.env.EVENTD_KMES_DIR ?? '/run/kmes',
     host,
     check: values.check,
@@ -68,7 +69,7 @@ async function main(): Promise<number> {
     return 0;
   }
   if (options === 'version') {
-    process.stdout.write('eventd 0.1.0\n');
+    process.stdout.write(`eventd ${packageVersion()}\n`);
     return 0;
   }
   if (options.check) {

@@ -60,7 +60,7 @@ static sqlite3_stmt *prepare(napi_env env, napi_value object) {
 
 /* The options' `group`: NULL there gives NULL here. False after throwing. */
 static bool read_groups(napi_env env, napi_value options, struct row_groups **groups) {
-  static const char *const functions[] = {"distinct", "count", "sum", "min", "max"};
+  static const char *const functions[] = {"distinct", "count", "total", "sum", "min", "max"};
   napi_value group;
   napi_value value;
   uint32_t keys;

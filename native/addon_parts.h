@@ -17,6 +17,7 @@ napi_value addon_copy_init(napi_env env, napi_value exports);
 napi_value addon_ranges_init(napi_env env, napi_value exports);
 napi_value addon_tail_init(napi_env env, napi_value exports);
 napi_value addon_kacs_init(napi_env env, napi_value exports);
+napi_value addon_lcs_init(napi_env env, napi_value exports);
 napi_value addon_notify_init(napi_env env, napi_value exports);
 napi_value addon_proc_connector_init(napi_env env, napi_value exports);
 

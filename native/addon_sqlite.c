@@ -19,6 +19,9 @@ napi_value addon_sqlite_init(napi_env env, napi_value exports);
 #define MAX_FIELDS 65536
 #define MAX_DEADLINE_MS INT64_C(0x7fffffff)
 
+/* Frames of result records are usually a quarter of a MiB and a record long. */
+#define FRAME_STEP ((size_t)64 << 10)
+
 static napi_value slot_interrupt_call(napi_env env, napi_callback_info info) {
   napi_value argument;
   int64_t slot;
@@ -313,12 +316,29 @@ static struct cursor *own_cursor(napi_env env, napi_value argument, int64_t *han
   return NULL;
 }
 
-static napi_value chunk_object(napi_env env, const struct cursor_chunk *chunk) {
+/*
+ * Memory for a frame: that of a spent one where the frame fits in, else new memory. Frames differ in
+ * length by a record or so: the room of a large one is rounded up, so that the next may have it.
+ */
+static void *frame_memory(napi_env env, size_t length, napi_value spent, napi_value *buffer) {
   void *bytes;
+  size_t room;
+  bool usable;
+  if (napi_is_arraybuffer(env, spent, &usable) == napi_ok && usable &&
+      napi_get_arraybuffer_info(env, spent, &bytes, &room) == napi_ok && room >= length) {
+    *buffer = spent;
+    return bytes;
+  }
+  room = length < FRAME_STEP ? length : (length + FRAME_STEP - 1) / FRAME_STEP * FRAME_STEP;
+  return napi_create_arraybuffer(env, room, &bytes, buffer) == napi_ok ? bytes : NULL;
+}
+
+static napi_value chunk_object(napi_env env, const struct cursor_chunk *chunk, napi_value spent) {
   napi_value buffer;
   napi_value frame;
   napi_value done;
-  if (napi_create_arraybuffer(env, chunk->length, &bytes, &buffer) != napi_ok) return NULL;
+  void *bytes = frame_memory(env, chunk->length, spent, &buffer);
+  if (bytes == NULL) return NULL;
   memcpy(bytes, chunk->frame, chunk->length);
   if (napi_create_typedarray(env, napi_uint8_array, chunk->length, buffer, 0, &frame) != napi_ok) return NULL;
   napi_get_boolean(env, chunk->done, &done);
@@ -330,18 +350,18 @@ static napi_value chunk_object(napi_env env, const struct cursor_chunk *chunk) {
 }
 
 static napi_value cursor_fetch_call(napi_env env, napi_callback_info info) {
-  napi_value arguments[3];
+  napi_value arguments[4];
   int64_t handle;
   int64_t records;
   int64_t bytes;
-  if (!util_args(env, info, 3, arguments, NULL)) return NULL;
+  if (!util_args(env, info, 4, arguments, NULL)) return NULL;
   if (!util_int(env, arguments[1], "maxRecords", 1, UINT32_MAX, &records)) return NULL;
   if (!util_int(env, arguments[2], "maxBytes", 1, UINT32_MAX, &bytes)) return NULL;
   struct cursor *cursor = own_cursor(env, arguments[0], &handle);
   if (cursor == NULL) return NULL;
   struct cursor_chunk chunk;
   int rc = cursor_fetch(cursor, (uint32_t)records, (size_t)bytes, &chunk);
-  napi_value result = rc == SQLITE_OK ? chunk_object(env, &chunk)
+  napi_value result = rc == SQLITE_OK ? chunk_object(env, &chunk, arguments[3])
                                       : util_throw(env, sqlite_code_name(rc), "%s", cursor_message(cursor));
   handle_release(handle);
   return result;

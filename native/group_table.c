@@ -17,6 +17,8 @@ struct group_table {
   struct group *groups;
   size_t room;
   size_t count;
+  /* The group found last: rows of one group often follow each other. */
+  size_t last;
   uint8_t *memory;
   size_t memory_used;
   size_t memory_room;
@@ -65,15 +67,28 @@ static size_t cost_of(size_t room, size_t memory_room) {
   return room * (sizeof(struct group) + 2 * sizeof(uint32_t)) + memory_room;
 }
 
+static bool has_key(const struct group_table *table, const struct group *group, const uint8_t *key, size_t length) {
+  return group->length == length && memcmp(table->memory + group->offset, key, length) == 0;
+}
+
+/* The group at an index, which gets the types of one more row. */
+static struct group *known(struct group_table *table, size_t index, const uint8_t *types) {
+  struct group *group = &table->groups[index];
+  uint8_t *kept = table->memory + group->offset + group->length;
+  for (size_t i = 0; i < table->types; i++) {
+    if (types[i] < kept[i]) kept[i] = types[i];
+  }
+  table->last = index;
+  return group;
+}
+
 static uint32_t *place_of(struct group_table *table, uint64_t hash, const uint8_t *key, size_t length) {
   size_t mask = table->room * 2 - 1;
   for (size_t at = hash & mask;; at = (at + 1) & mask) {
     uint32_t *place = &table->places[at];
     if (*place == 0) return place;
     const struct group *group = &table->groups[*place - 1];
-    if (group->hash == hash && group->length == length && memcmp(table->memory + group->offset, key, length) == 0) {
-      return place;
-    }
+    if (group->hash == hash && has_key(table, group, key, length)) return place;
   }
 }
 
@@ -113,14 +128,14 @@ static enum group_found grow_memory(struct group_table *table, size_t bytes, boo
 
 enum group_found group_table_find(struct group_table *table, const uint8_t *key, size_t length,
                                   const uint8_t *types, struct group **group) {
+  if (table->last < table->count && has_key(table, &table->groups[table->last], key, length)) {
+    *group = known(table, table->last, types);
+    return GROUP_FOUND;
+  }
   uint64_t hash = siphash13(&table->seed, key, length);
   uint32_t *place = table->room == 0 ? NULL : place_of(table, hash, key, length);
   if (place != NULL && *place != 0) {
-    *group = &table->groups[*place - 1];
-    uint8_t *kept = table->memory + (*group)->offset + length;
-    for (size_t i = 0; i < table->types; i++) {
-      if (types[i] < kept[i]) kept[i] = types[i];
-    }
+    *group = known(table, *place - 1, types);
     return GROUP_FOUND;
   }
   bool first = table->count == 0;
@@ -130,6 +145,7 @@ enum group_found group_table_find(struct group_table *table, const uint8_t *key,
   place = place_of(table, hash, key, length);
   struct group *added = &table->groups[table->count];
   *added = (struct group){.hash = hash, .offset = (uint32_t)table->memory_used, .length = (uint32_t)length};
+  table->last = table->count;
   *place = (uint32_t)++table->count;
   uint8_t *memory = table->memory + table->memory_used;
   if (length > 0) memcpy(memory, key, length);

@@ -12,7 +12,7 @@
 #include "group_key.h"
 #include "sum_state.h"
 
-enum group_function { GROUP_DISTINCT, GROUP_COUNT, GROUP_SUM, GROUP_MIN, GROUP_MAX };
+enum group_function { GROUP_DISTINCT, GROUP_COUNT, GROUP_TOTAL, GROUP_SUM, GROUP_MIN, GROUP_MAX };
 
 struct group_value {
   uint64_t count;

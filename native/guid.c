@@ -14,6 +14,7 @@ static const char pairs[] = ROW("0") ROW("1") ROW("2") ROW("3") ROW("4") ROW("5"
 /* Four of them are in every event record. */
 void guid_format(char out[GUID_TEXT_LENGTH], const uint8_t guid[16]) {
   *out++ = '{';
+#pragma GCC unroll 20
   for (size_t i = 0; i < sizeof layout; i++) {
     if (layout[i] < 0) {
       *out++ = '-';

@@ -106,8 +106,14 @@ struct msgpack_writer {
 
 void msgpack_writer_free(struct msgpack_writer *writer);
 
+/* Makes room where there is too little: use msgpack_reserve. */
+uint8_t *msgpack_grow(struct msgpack_writer *writer, size_t n);
+
 /* Room for `n` more bytes at the end, or NULL. The caller adds what it used to `length`. */
-uint8_t *msgpack_reserve(struct msgpack_writer *writer, size_t n);
+static inline uint8_t *msgpack_reserve(struct msgpack_writer *writer, size_t n) {
+  if (writer->failed || n > writer->capacity - writer->length) return msgpack_grow(writer, n);
+  return writer->bytes + writer->length;
+}
 
 void msgpack_write_raw(struct msgpack_writer *writer, const void *bytes, size_t n);
 void msgpack_write_nil(struct msgpack_writer *writer);

@@ -9,25 +9,23 @@ void msgpack_writer_free(struct msgpack_writer *writer) {
   *writer = (struct msgpack_writer){0};
 }
 
-uint8_t *msgpack_reserve(struct msgpack_writer *writer, size_t n) {
+uint8_t *msgpack_grow(struct msgpack_writer *writer, size_t n) {
   if (writer->failed) return NULL;
-  if (n > writer->capacity - writer->length) {
-    size_t capacity = writer->capacity == 0 ? 256 : writer->capacity;
-    while (capacity - writer->length < n) {
-      if (capacity > SIZE_MAX / 2) {
-        writer->failed = true;
-        return NULL;
-      }
-      capacity *= 2;
-    }
-    uint8_t *bytes = realloc(writer->bytes, capacity);
-    if (bytes == NULL) {
+  size_t capacity = writer->capacity == 0 ? 256 : writer->capacity;
+  while (capacity - writer->length < n) {
+    if (capacity > SIZE_MAX / 2) {
       writer->failed = true;
       return NULL;
     }
-    writer->bytes = bytes;
-    writer->capacity = capacity;
+    capacity *= 2;
   }
+  uint8_t *bytes = realloc(writer->bytes, capacity);
+  if (bytes == NULL) {
+    writer->failed = true;
+    return NULL;
+  }
+  writer->bytes = bytes;
+  writer->capacity = capacity;
   return writer->bytes + writer->length;
 }
 

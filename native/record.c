@@ -9,9 +9,10 @@
 
 #define UTF8_REPAIRABLE (UINT32_MAX / 3)
 
-/* As msgpack strings of up to 31 bytes: a head byte, then the name. */
+/* As msgpack strings of up to 31 bytes: a head byte, then the name. All are copied in the same length. */
+#define ENCODED_NAME_BYTES 24
 static const struct {
-  const char *encoded;
+  char encoded[ENCODED_NAME_BYTES];
   /* Without the head. */
   uint8_t length;
 } column_names[RECORD_COLUMNS] = {
@@ -156,6 +157,14 @@ static bool list_pairs(struct record_builder *builder, struct msgpack_writer *wr
   return p == end && !writer->failed;
 }
 
+/* 0 to 63. */
+static unsigned name_signature(const struct record_builder *builder, const uint8_t *payload,
+                               const struct record_pair *pair) {
+  if (pair->name_length == 0) return 0;
+  const uint8_t *name = name_of(builder, payload, pair);
+  return (name[0] * 5u + name[pair->name_length - 1] * 11u + pair->name_length) % 64;
+}
+
 struct order_context {
   const struct record_builder *builder;
   const uint8_t *payload;
@@ -183,10 +192,14 @@ static int by_name_then_place(const void *left, const void *right, void *context
 static void mark_duplicates(struct record_builder *builder, const uint8_t *payload) {
   struct order_context context = {builder, payload};
   if (builder->count <= PAIRWISE_LIMIT) {
-    for (uint32_t i = 1; i < builder->count; i++) {
-      for (uint32_t j = 0; j < i && !builder->pairs[i].duplicate; j++) {
+    /* Names that are equal have the same signature, and few others do. */
+    uint64_t seen = 0;
+    for (uint32_t i = 0; i < builder->count; i++) {
+      uint64_t signature = UINT64_C(1) << name_signature(builder, payload, &builder->pairs[i]);
+      for (uint32_t j = 0; (seen & signature) != 0 && j < i && !builder->pairs[i].duplicate; j++) {
         builder->pairs[i].duplicate = compare_names(&context, i, j) == 0;
       }
+      seen |= signature;
     }
     return;
   }
@@ -197,6 +210,43 @@ static void mark_duplicates(struct record_builder *builder, const uint8_t *paylo
       builder->pairs[builder->order[i]].duplicate = true;
     }
   }
+}
+
+static void write_column_name(struct msgpack_writer *writer, int column) {
+  uint8_t *to = msgpack_reserve(writer, ENCODED_NAME_BYTES);
+  if (to == NULL) return;
+  memcpy(to, column_names[column].encoded, ENCODED_NAME_BYTES);
+  writer->length += column_names[column].length + 1u;
+}
+
+/* Whether a pair is written as it stands in the payload. */
+static bool is_verbatim(const struct record_pair *pair, const uint8_t *payload) {
+  return !pair->repaired && pair->utf8 && payload[pair->value] != 0xca;
+}
+
+/* Writes the pairs that are shown under their own names; what stands side by side is copied at once. */
+static void write_pairs(struct record_builder *builder, struct msgpack_writer *writer, const uint8_t *payload) {
+  uint32_t from = 0;
+  uint32_t to = 0;
+  for (size_t i = 0; i < builder->count; i++) {
+    const struct record_pair *pair = &builder->pairs[i];
+    if (pair->duplicate || pair->column >= 0) continue;
+    bool verbatim = is_verbatim(pair, payload);
+    if (!verbatim || pair->key != to) {
+      msgpack_write_raw(writer, payload + from, to - from);
+      from = pair->key;
+    }
+    to = pair->value_end;
+    if (verbatim) continue;
+    if (pair->repaired) {
+      msgpack_write_str(writer, builder->names.bytes + pair->name, pair->name_length);
+    } else {
+      msgpack_write_raw(writer, payload + pair->key, pair->value - pair->key);
+    }
+    write_slice(writer, (struct msgpack_slice){payload + pair->value, payload + pair->value_end}, pair->utf8);
+    from = to;
+  }
+  if (to > from) msgpack_write_raw(writer, payload + from, to - from);
 }
 
 static void write_all(struct record_builder *builder, struct msgpack_writer *writer,
@@ -216,7 +266,7 @@ static void write_all(struct record_builder *builder, struct msgpack_writer *wri
   }
   msgpack_write_map(writer, shown);
   for (int i = 0; i < RECORD_COLUMNS; i++) {
-    msgpack_write_raw(writer, column_names[i].encoded, column_names[i].length + 1u);
+    write_column_name(writer, i);
     const struct record_pair *pair = fallback[i];
     if (columns[i].kind == RECORD_NULL && pair != NULL) {
       write_slice(writer, (struct msgpack_slice){payload + pair->value, payload + pair->value_end}, pair->utf8);
@@ -224,16 +274,7 @@ static void write_all(struct record_builder *builder, struct msgpack_writer *wri
       write_column(writer, i, &columns[i]);
     }
   }
-  for (size_t i = 0; i < builder->count; i++) {
-    const struct record_pair *pair = &builder->pairs[i];
-    if (pair->duplicate || pair->column >= 0) continue;
-    if (pair->repaired) {
-      msgpack_write_str(writer, builder->names.bytes + pair->name, pair->name_length);
-    } else {
-      msgpack_write_raw(writer, payload + pair->key, pair->value - pair->key);
-    }
-    write_slice(writer, (struct msgpack_slice){payload + pair->value, payload + pair->value_end}, pair->utf8);
-  }
+  write_pairs(builder, writer, payload);
 }
 
 /* What a SELECT needs to know about the payload, found out when a field first asks. */

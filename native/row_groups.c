@@ -90,32 +90,31 @@ static bool append_number(struct row_groups *groups, size_t index, const struct 
   return append(groups, NULL, key, GROUP_KEY_NUMBER_BASE);
 }
 
-static bool append_value(struct row_groups *groups, size_t index, sqlite3_stmt *row) {
+/* Values are taken from the row once: each call for a column by itself would lock and look for it. */
+static bool append_value(struct row_groups *groups, size_t index, sqlite3_value *value) {
   static const uint8_t kinds[] = {GROUP_KEY_NULL, GROUP_KEY_TEXT, GROUP_KEY_BYTES};
-  int column = (int)index;
   struct number number;
+  int type = sqlite3_value_type(value);
   groups->types[index] = 0;
-  switch (sqlite3_column_type(row, column)) {
-    case SQLITE_INTEGER: number = number_of_int(sqlite3_column_int64(row, column)); break;
+  switch (type) {
+    case SQLITE_INTEGER: number = number_of_int(sqlite3_value_int64(value)); break;
     case SQLITE_FLOAT:
-      number = (struct number){.kind = NUMBER_REAL, .real = sqlite3_column_double(row, column)};
+      number = (struct number){.kind = NUMBER_REAL, .real = sqlite3_value_double(value)};
       break;
-    case SQLITE_TEXT: {
-      const uint8_t *text = sqlite3_column_text(row, column);
-      return append(groups, &kinds[1], text, (size_t)sqlite3_column_bytes(row, column));
-    }
+    case SQLITE_TEXT:
     case SQLITE_BLOB: {
-      const uint8_t *bytes = sqlite3_column_blob(row, column);
-      return append(groups, &kinds[2], bytes, (size_t)sqlite3_column_bytes(row, column));
+      /* Text, too: as such it would be copied for the sake of a NUL behind it. */
+      size_t length = (size_t)sqlite3_value_bytes(value);
+      return append(groups, &kinds[type == SQLITE_TEXT ? 1 : 2], sqlite3_value_blob(value), length);
     }
     default: return append(groups, &kinds[0], NULL, 0);
   }
   return append_number(groups, index, &number);
 }
 
-static bool append_encoded(struct row_groups *groups, size_t index, sqlite3_stmt *row) {
-  const uint8_t *key = sqlite3_column_blob(row, (int)index);
-  size_t length = (size_t)sqlite3_column_bytes(row, (int)index);
+static bool append_encoded(struct row_groups *groups, size_t index, sqlite3_value *value) {
+  const uint8_t *key = sqlite3_value_blob(value);
+  size_t length = (size_t)sqlite3_value_bytes(value);
   bool is_full = key != NULL && length == GROUP_KEY_NUMBER_FULL && key[0] == GROUP_KEY_NUMBER;
   groups->types[index] = is_full ? key[GROUP_KEY_NUMBER_BASE] : 0;
   return append(groups, NULL, key, is_full ? GROUP_KEY_NUMBER_BASE : length);
@@ -143,13 +142,19 @@ static bool read_argument(const struct row_groups *groups, sqlite3_stmt *row, st
 enum group_found row_groups_add(struct row_groups *groups, sqlite3_stmt *row) {
   groups->key_length = 0;
   for (size_t i = 0; i < groups->keys; i++) {
-    bool appended = groups->encoded[i] ? append_encoded(groups, i, row) : append_value(groups, i, row);
+    sqlite3_value *value = sqlite3_column_value(row, (int)i);
+    bool appended = groups->encoded[i] ? append_encoded(groups, i, value) : append_value(groups, i, value);
     if (!appended) return GROUP_NO_MEMORY;
   }
   struct group *group;
   enum group_found found = group_table_find(groups->table, groups->key, groups->key_length, groups->types, &group);
   if (found != GROUP_FOUND) return found;
   struct number number;
+  if (groups->function == GROUP_TOTAL) {
+    /* Below zero too: what is taken away may come before what it is taken from. */
+    group->value.count += (uint64_t)sqlite3_column_int64(row, (int)groups->keys);
+    return GROUP_FOUND;
+  }
   group->value.count++;
   if (has_argument(groups) && read_argument(groups, row, &number)) {
     group_value_add(&group->value, groups->function, &number);
@@ -172,7 +177,8 @@ bool row_groups_next(struct row_groups *groups, uint64_t value_overhead, uint64_
 static int bind_value(const struct row_groups *groups, const struct group_value *value, sqlite3_stmt *insert, int at) {
   switch (groups->function) {
     case GROUP_DISTINCT: return SQLITE_OK;
-    case GROUP_COUNT: return sqlite3_bind_int64(insert, at, (sqlite3_int64)value->count);
+    case GROUP_COUNT:
+    case GROUP_TOTAL: return sqlite3_bind_int64(insert, at, (sqlite3_int64)value->count);
     case GROUP_SUM:
       if (value->sum.integers + value->sum.reals == 0) return sqlite3_bind_null(insert, at);
       return sqlite3_bind_blob(insert, at, &value->sum, sizeof value->sum, SQLITE_STATIC);

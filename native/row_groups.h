@@ -4,6 +4,7 @@
  * its type, then what has been counted:
  *
  *   COUNT     an integer
+ *   TOTAL     the same, of rows that count by their argument, an integer
  *   SUM       a BLOB of struct sum_state, NULL of no number
  *   MIN, MAX  the full key of a number, NULL of none
  *   DISTINCT  nothing

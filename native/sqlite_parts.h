@@ -29,5 +29,7 @@ int sqlite_shown_register(sqlite3 *db);
 int sqlite_slot_register(sqlite3 *db);
 /* eventd_keep_wal. */
 int sqlite_wal_register(sqlite3 *db);
+/* eventd_read_ahead. */
+int sqlite_read_ahead_register(sqlite3 *db);
 
 #endif

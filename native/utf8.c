@@ -46,7 +46,30 @@ static const uint8_t *skip_ascii(const uint8_t *p, const uint8_t *end) {
   return p;
 }
 
+/* In a few loads, which may overlap: names and most values are short. */
+static bool is_ascii(const uint8_t *bytes, size_t n) {
+  uint64_t bits = 0;
+  if (n >= 8) {
+    uint64_t word;
+    for (size_t i = 0; i + 8 < n; i += 8) {
+      memcpy(&word, bytes + i, 8);
+      bits |= word;
+    }
+    memcpy(&word, bytes + n - 8, 8);
+    bits |= word;
+  } else if (n >= 4) {
+    uint32_t half[2];
+    memcpy(&half[0], bytes, 4);
+    memcpy(&half[1], bytes + n - 4, 4);
+    bits = half[0] | half[1];
+  } else {
+    for (size_t i = 0; i < n; i++) bits |= bytes[i];
+  }
+  return (bits & UINT64_C(0x8080808080808080)) == 0;
+}
+
 bool utf8_valid(const uint8_t *bytes, size_t n) {
+  if (is_ascii(bytes, n)) return true;
   const uint8_t *p = bytes;
   const uint8_t *end = bytes + n;
   while ((p = skip_ascii(p, end)) < end) {

@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from 'node:test';
+import { SLOWEST_TESTS } from './slowest-tests.mjs';
 import { FileReport, summary } from './test-reporter.mjs';
 
 /** Integration tests start processes of their own. */
@@ -10,10 +11,18 @@ const FILES_AT_A_TIME = 2;
 const root = new URL('..', import.meta.url).pathname;
 process.chdir(root);
 const wanted = process.argv.slice(2);
-const files = readdirSync(join(root, 'dist/test'), { recursive: true })
-  .filter((name) => name.endsWith('.test.js'))
+const names = readdirSync(join(root, 'dist/test'), { recursive: true }).filter((name) =>
+  name.endsWith('.test.js'),
+);
+const slowest = SLOWEST_TESTS.map((name) => `${name}.test.js`);
+const gone = slowest.filter((name) => !names.includes(name));
+if (gone.length > 0) {
+  console.error(`scripts/slowest-tests.mjs names files that are not there: ${gone.join(', ')}`);
+  process.exit(2);
+}
+const others = names.filter((name) => !slowest.includes(name)).sort();
+const files = [...slowest, ...others]
   .filter((name) => wanted.length === 0 || wanted.some((part) => name.includes(part)))
-  .sort()
   .map((name) => join(root, 'dist/test', name));
 if (files.length === 0) {
   console.error('no test file matches; run npm run build first?');

@@ -6,14 +6,14 @@ import { parseSecurityDescriptor } from '../../src/access/securityDescriptor.js'
 import { readBootId } from '../../src/host/bootId.js';
 import { checkKmesSource, ringFileName } from '../../src/host/kmes.js';
 import { resolveAdminGroups } from '../../src/host/peerIdentity.js';
-import { choosePlatform, type HostChoice } from '../../src/host/platform.js';
+import { choosePlatform, type HostChoice, type Platform } from '../../src/host/platform.js';
 import { native } from '../../src/native/addon.js';
 import { readSettings } from '../../src/registry/configuration.js';
-import { openEmbeddedRegistry } from '../../src/registry/embedded.js';
 import { EVENTD_KEY, SECURITY_KEY } from '../../src/registry/names.js';
 import type { Registry } from '../../src/registry/registry.js';
 import { SECURITY_DEFAULTS } from '../../src/registry/securityDefaults.js';
 import type { Settings } from '../../src/registry/settings.js';
+import { openRegistry, type RegistrySource, registrySource, sourceName } from '../../src/registry/source.js';
 import { REG, type RegistryValue, registryTypeName } from '../../src/registry/value.js';
 import { EventDatabases } from '../../src/stores/eventDatabases.js';
 import { inspectEventStore } from '../../src/stores/eventStore.js';
@@ -24,7 +24,7 @@ import { inspectStore } from '../../src/stores/storeFile.js';
 import { replaceableByOthers, socketPathState } from '../unixSocket.js';
 
 export interface CheckOptions {
-  readonly registryFile: string;
+  readonly registryFile: string | null;
   readonly kmesDirectory: string;
   readonly host: HostChoice;
 }
@@ -66,8 +66,9 @@ export async function checkInstallation(
   options: CheckOptions,
 ): Promise<{ readonly lines: readonly string[]; readonly good: boolean }> {
   const findings = new Findings();
-  await findings.step(() => checkPlatform(options.host, findings));
-  const settings = await findings.step(() => checkRegistry(options.registryFile, findings));
+  const platform = await findings.step(() => checkPlatform(options.host, findings));
+  const source = registrySource(options.registryFile, platform?.adapters.lcs ?? 'linux');
+  const settings = await findings.step(() => checkRegistry(source, findings));
   const cpus = (await findings.step(() => checkRings(options.kmesDirectory, findings))) ?? 0;
   if (settings !== null) {
     checkEventStore(settings, cpus, findings);
@@ -86,19 +87,20 @@ export async function checkInstallation(
   return findings;
 }
 
-function checkPlatform(host: HostChoice, findings: Findings): void {
-  const { description, mixed } = choosePlatform(host, native.probeSyscall);
-  if (mixed) findings.warn(description);
-  else findings.ok(description);
+function checkPlatform(host: HostChoice, findings: Findings): Platform {
+  const platform = choosePlatform(host, native.probeSyscall);
+  if (platform.mixed) findings.warn(platform.description);
+  else findings.ok(platform.description);
+  return platform;
 }
 
-async function checkRegistry(file: string, findings: Findings): Promise<Settings | null> {
-  const registry = await openEmbeddedRegistry(file, { warn: (text) => findings.warn(text) });
+async function checkRegistry(source: RegistrySource, findings: Findings): Promise<Settings | null> {
+  const registry = await openRegistry(source, { warn: (text) => findings.warn(text) });
   try {
-    const { settings, problems } = readSettings(await registry.readValues(EVENTD_KEY).catch(() => []));
+    const { settings, problems } = readSettings(await registry.readValues(EVENTD_KEY).catch(noValues));
     for (const { fatal, message } of problems) fatal ? findings.fail(message) : findings.warn(message);
     if (settings !== null) {
-      findings.ok(`${file}: configuration is complete`);
+      findings.ok(`${sourceName(source)}: configuration is complete`);
       await resolveAdminGroups(settings.AdminGroups, { warn: (text) => findings.warn(text) });
     }
     for (const type of Object.keys(SECURITY_DEFAULTS)) await checkSecurity(registry, type, findings);
@@ -108,10 +110,16 @@ async function checkRegistry(file: string, findings: Findings): Promise<Settings
   }
 }
 
+/** An absent key has none; another failure is for the reader to know. */
+function noValues(error: unknown): readonly RegistryValue[] {
+  if ((error as { code?: unknown }).code === 'ENOENT') return [];
+  throw error;
+}
+
 /** A descriptor nobody understands denies what it covers; that is for the operator to know beforehand. */
 async function checkSecurity(registry: Registry, type: string, findings: Findings): Promise<void> {
   const key = `${SECURITY_KEY}\\${type}`;
-  const values = await registry.readValues(key).catch(() => []);
+  const values = await registry.readValues(key).catch(noValues);
   if (!values.some(({ name }) => name === '*'))
     findings.warn(`${key}: no "*" yet; a start creates the default`);
   for (const value of values) {

@@ -24,6 +24,8 @@ import { Observable, Subject } from '../rx.js';
 
 /** What is in force and why, as the debug socket tells it. */
 export interface ConfigurationReport {
+  /** Which registry it is: a hive file, or the kernel's. */
+  readonly registry: string;
   /** Why the registry cannot be read right now; null while it can. */
   readonly unavailable: string | null;
   readonly settings: readonly SettingMessage[];
@@ -31,6 +33,7 @@ export interface ConfigurationReport {
 
 export class Configuration {
   readonly #registry: Registry;
+  readonly #name: string;
   readonly #log: ProcessLog;
   readonly #changed$ = new Subject<void>();
   readonly #reported = new Set<string>();
@@ -39,17 +42,20 @@ export class Configuration {
   /** As they were read last, the source of `#settings` and of the report. */
   #values: readonly RegistryValue[];
   #unavailable: string | null = null;
+  #closed = false;
   readonly service: ServiceSettings;
   /** Who may read what, always as the registry has it now (ACL-45, ACL-46). */
   readonly patterns: SecurityPatterns;
 
   private constructor(
     registry: Registry,
+    name: string,
     log: ProcessLog,
     read: { readonly values: readonly RegistryValue[]; readonly settings: Settings },
     service: ServiceSettings,
   ) {
     this.#registry = registry;
+    this.#name = name;
     this.#log = log;
     this.#values = read.values;
     this.#settings = read.settings;
@@ -63,11 +69,12 @@ export class Configuration {
   /**
    * Arms the watch, then reads (LIFE-135), and creates missing security defaults (LIFE-136).
    *
+   * @param name what the registry is called in reports
    * @throws Error with one line per required value that is missing or invalid (LIFE-101)
    */
-  static async load(registry: Registry, log: ProcessLog): Promise<Configuration> {
+  static async load(registry: Registry, log: ProcessLog, name = 'the registry'): Promise<Configuration> {
     let notify: () => void = () => undefined;
-    const watch = armWatch(registry, () => notify());
+    const watch = await armWatch(registry, () => notify());
     try {
       const values = await valuesOf(registry, EVENTD_KEY);
       const { settings, problems } = readSettings(values);
@@ -79,7 +86,7 @@ export class Configuration {
       const service = readServiceSettings(await valuesOf(registry, SERVICE_KEY));
       for (const { message } of service.problems) log.warn(`${SERVICE_KEY}: ${message}`);
       await ensureSecurityDefaults(registry, log);
-      const configuration = new Configuration(registry, log, { values, settings }, service.settings);
+      const configuration = new Configuration(registry, name, log, { values, settings }, service.settings);
       freshProblems(configuration.#reported, problems);
       configuration.#watch = watch;
       notify = () => configuration.#notified();
@@ -106,7 +113,7 @@ export class Configuration {
 
   /**
    * Reads again and takes over what may change at run time (LIFE-141). An unavailable registry changes
-   * nothing (FAIL-25).
+   * nothing (FAIL-25), nor does one without the key (HOST-46).
    *
    * @returns what was applied, for one `synthetic.config_change` each (CFG-4)
    */
@@ -114,7 +121,7 @@ export class Configuration {
     let values: readonly RegistryValue[];
     try {
       await this.#registry.refresh();
-      values = await valuesOf(this.#registry, EVENTD_KEY);
+      values = await this.#registry.readValues(EVENTD_KEY);
     } catch (error) {
       this.#log.warn(`configuration kept: ${error instanceof Error ? error.message : String(error)}`);
       return [];
@@ -130,10 +137,11 @@ export class Configuration {
   /** Every setting with its value in force, for `evctl config`. */
   report(): ConfigurationReport {
     const settings = settingStates(this.#values, this.#settings).map(settingMessage);
-    return { unavailable: this.#unavailable, settings };
+    return { registry: this.#name, unavailable: this.#unavailable, settings };
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     this.#watch?.close();
     this.#changed$.complete();
     await this.#registry.close();
@@ -146,19 +154,26 @@ export class Configuration {
     if (events.some(({ type }) => type === 'keyDeleted')) {
       this.#watch?.close();
       this.#watch = null;
-      this.#rearm();
+      void this.#rearm();
     }
     if (events.length > 0) this.#changed$.next();
   }
 
-  #rearm(delayMs = 100): void {
+  async #rearm(delayMs = 100): Promise<void> {
+    if (this.#closed) return;
     try {
-      this.#watch = armWatch(this.#registry, () => this.#notified());
+      const watch = await armWatch(this.#registry, () => this.#notified());
+      if (this.#closed) {
+        watch.close();
+        return;
+      }
+      this.#watch = watch;
+      this.#notified();
       // What happened without a watch is unknown.
       this.patterns.invalidate();
       this.#changed$.next();
     } catch {
-      setTimeout(() => this.#rearm(Math.min(delayMs * 2, 5000)), delayMs).unref();
+      setTimeout(() => void this.#rearm(Math.min(delayMs * 2, 5000)), delayMs).unref();
     }
   }
 }
@@ -166,7 +181,7 @@ export class Configuration {
 /** The stop bound without a configuration: peinit's own default. */
 export const DEFAULT_SERVICE = SERVICE_DEFAULTS;
 
-function armWatch(registry: Registry, notify: () => void): RegistryWatch {
+function armWatch(registry: Registry, notify: () => void): Promise<RegistryWatch> {
   return registry.watch(EVENTD_KEY, notify);
 }
 

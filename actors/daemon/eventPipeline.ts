@@ -102,6 +102,14 @@ export class EventPipeline implements Lender {
     return this.#reports$;
   }
 
+  /** Names of those it has, or had. */
+  get threads(): readonly string[] {
+    return [
+      ...(this.#readers === null ? [] : [this.#readers]),
+      ...this.#writers.map(({ thread }) => thread),
+    ].map(({ name }) => name);
+  }
+
   /** Starts the threads side by side; the readers begin to read once every writer is ready (LIFE-137). */
   async start(): Promise<void> {
     const { shards, rings, resume, kmes, emergencyPercent, limits, bootId } = this.#options;

@@ -3,6 +3,8 @@
  * do (MET-6). What they mean is in docs/health-metrics.md.
  */
 import { statSync } from 'node:fs';
+import type { Settings } from '../../src/registry/settings.js';
+import type { ShardPlan } from '../../src/stores/eventStore.js';
 import { encodeSample, type Histogram, type Labels, type Sample } from '../../src/wire/recordSender.js';
 import type { DaemonSurvey } from './survey.js';
 
@@ -14,6 +16,18 @@ const COMMIT_ROWS = [1, 10, 100, 500, 1000, 5000, 10_000, 50_000, 100_000];
 export interface StoreFile {
   readonly labels: Labels;
   readonly path: string;
+}
+
+/** The databases of all stores. */
+export function storeFiles(
+  { LogStorePath, MetricStorePath }: Pick<Settings, 'LogStorePath' | 'MetricStorePath'>,
+  shards: readonly ShardPlan[],
+): StoreFile[] {
+  return [
+    ...shards.map(({ shard, file }) => ({ labels: { store: 'event', shard: String(shard) }, path: file })),
+    { labels: { store: 'log' }, path: LogStorePath },
+    { labels: { store: 'metric' }, path: MetricStorePath },
+  ];
 }
 
 /** What one writer has committed since the start. */

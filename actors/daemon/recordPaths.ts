@@ -20,6 +20,7 @@ export interface RecordPathsOptions {
   readonly onDiskFull: () => void;
   readonly onCommit: (store: RecordStore, records: number, commitMs: number) => void;
   readonly onInspection: (message: unknown) => void;
+  readonly onThreadEnded: (thread: string) => void;
 }
 
 export class RecordPaths {
@@ -125,7 +126,7 @@ export class RecordPaths {
   }
 
   #reported(report: RecordPipelineReport): void {
-    const { log, onStorageError, onDiskFull, onCommit, onInspection } = this.#options;
+    const { log, onStorageError, onDiskFull, onCommit, onInspection, onThreadEnded } = this.#options;
     switch (report.type) {
       case 'commit':
         onCommit(report.store, report.records, report.commitMs);
@@ -150,6 +151,9 @@ export class RecordPaths {
         break;
       case 'threadFailed':
         log.error(`thread ${report.thread} ended and is started again: ${report.message}`);
+        break;
+      case 'threadEnded':
+        onThreadEnded(report.thread);
         break;
       case 'inspection':
         onInspection(report.message);

@@ -96,6 +96,8 @@ export type RecordPipelineReport =
   /** For the event store (FAIL-11). */
   | { readonly type: 'storageError'; readonly event: SyntheticEvent }
   | { readonly type: 'threadFailed'; readonly thread: string; readonly message: string }
+  /** However it ended, and each time: for the debug socket. */
+  | { readonly type: 'threadEnded'; readonly thread: string }
   | { readonly type: 'inspection'; readonly message: unknown };
 
 type WriterThread = ActorThread<FromRecordWriter, ToRecordWriter>;
@@ -331,6 +333,7 @@ export class RecordPipeline implements Lender {
     if (this.#thread !== thread) return;
     this.#thread = null;
     releaseHeld(this.#held);
+    this.#reports$.next({ type: 'threadEnded', thread: thread.name });
     if (this.#stopping || !this.#started) return;
     const now = performance.now();
     const isNew = now - this.#lastDeath > EPISODE_MS;

@@ -6,6 +6,7 @@ import type { ActorFigures, Figures } from '../inspector/figures.js';
 import type { ReaderDump, WriterDump } from '../messages.js';
 import type { QueryServiceStats } from '../query/service.js';
 import type { IndexSurvey } from './indexThread.js';
+import type { MaintenanceSurvey } from './maintenance.js';
 import type { RecordSurvey } from './recordPipeline.js';
 import type { RetentionSurvey } from './retentionThread.js';
 import type { RollupSurvey } from './rollupThread.js';
@@ -39,7 +40,7 @@ export interface PathSurvey {
   readonly writers: readonly WriterSurvey[];
 }
 
-export interface DaemonSurvey {
+export interface DaemonSurvey extends MaintenanceSurvey {
   readonly pid: number;
   /** Null before the boot is known. */
   readonly bootId: string | null;
@@ -52,12 +53,6 @@ export interface DaemonSurvey {
   readonly path: PathSurvey | null;
   /** The log path and the metric path; empty before there are any. */
   readonly records: readonly RecordSurvey[];
-  /** Null before there is any. */
-  readonly retention: RetentionSurvey | null;
-  /** The index policy; null before there is any. */
-  readonly indexes: IndexSurvey | null;
-  /** Null before there is any. */
-  readonly rollups: RollupSurvey | null;
   readonly queries: QueryServiceStats | null;
   readonly residentBytes: number;
   readonly heapBytes: number;

@@ -3,16 +3,18 @@
  * what it does into messages. Runs in a thread of its own, or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import { type AdvisorFailure, type AdvisorLimits, indexAdvisorMachine } from '../../machines/indexAdvisor.js';
 import { createActor, fromPromise } from '../../machines/xstate.js';
 import { readAdminDescriptor } from '../../src/access/adminDescriptor.js';
 import { FieldCounters } from '../../src/indexes/counters.js';
 import { MetaStore, type PolicyState } from '../../src/indexes/metaStore.js';
-import { decide, MAX_DESIRED, type PolicyDecision, type Verdict } from '../../src/indexes/policy.js';
+import { decide, MAX_DESIRED, type PolicyDecision } from '../../src/indexes/policy.js';
+import { verdictsNow } from '../../src/indexes/verdicts.js';
 import { native } from '../../src/native/addon.js';
-import { errorText, isCorruption, sqliteCode } from '../../src/stores/storeError.js';
-import { type Observable, Subject, type Subscription } from '../rx.js';
+import { errorText, isCorruption } from '../../src/stores/storeError.js';
+import { type Commanded, obey, type Surroundings, surroundedBy, tellWhenReady } from '../commanded.js';
+import { plainFailure } from '../plainFailure.js';
+import { Subject } from '../rx.js';
 import { stateText } from '../stateText.js';
 import type { AdvisorDump, FromAdvisor, ToAdvisor } from './messages.js';
 
@@ -22,26 +24,16 @@ export interface AdvisorData {
   readonly limits: AdvisorLimits;
 }
 
-export interface IndexAdvisorOptions extends AdvisorData {
-  /** Commands of the daemon. */
-  readonly commands$: Observable<ToAdvisor>;
+type Deed = 'load' | 'decide' | 'persist' | 'close';
+
+export interface IndexAdvisorOptions
+  extends AdvisorData,
+    Surroundings<typeof indexAdvisorMachine, ToAdvisor, Deed> {
   /** Wall clock, ns; the real one when absent. */
   readonly now?: () => bigint;
-  readonly inspect?: (event: InspectionEvent) => void;
-  /** Runs the interval; the real time when absent. */
-  readonly clock?: NonNullable<ActorOptions<typeof indexAdvisorMachine>['clock']>;
-  /** Awaited before each deed: a test holds the actor in a state with it. The daemon leaves it out. */
-  readonly pace?: (deed: 'load' | 'decide' | 'persist' | 'close') => Promise<void>;
 }
 
-export interface IndexAdvisor {
-  readonly actor: ActorRefFrom<typeof indexAdvisorMachine>;
-  /** What the daemon hears. Completes when the advisor is closed. */
-  readonly reports$: Observable<FromAdvisor>;
-}
-
-/** Verdicts a dump shows; the rest is only counted. */
-const SHOWN_VERDICTS = 100;
+export type IndexAdvisor = Commanded<typeof indexAdvisorMachine, FromAdvisor>;
 
 const NOTHING_DECIDED: PolicyDecision = { desired: [], manual: new Map(), verdicts: [] };
 
@@ -49,7 +41,7 @@ const NOTHING_DECIDED: PolicyDecision = { desired: [], manual: new Map(), verdic
 export function startIndexAdvisor(options: IndexAdvisorOptions): IndexAdvisor {
   const { eventStorePath, now = native.realtimeNs } = options;
   const reports$ = new Subject<FromAdvisor>();
-  const pace = async (deed: 'load' | 'decide' | 'persist' | 'close') => {
+  const pace = async (deed: Deed) => {
     await options.pace?.(deed);
     await turn();
   };
@@ -58,7 +50,6 @@ export function startIndexAdvisor(options: IndexAdvisorOptions): IndexAdvisor {
   let decidedAt: bigint | null = null;
   let store: MetaStore | null = null;
   let failing = false;
-  let commands: Subscription | null = null;
 
   const state = (): PolicyState => ({
     counters: counters.stored(),
@@ -149,39 +140,9 @@ export function startIndexAdvisor(options: IndexAdvisorOptions): IndexAdvisor {
   });
 
   const actor = createActor(machine, {
-    id: 'index-advisor',
-    systemId: 'index-advisor',
+    ...surroundedBy('index-advisor', options),
     input: { limits: options.limits },
-    ...(options.inspect === undefined ? {} : { inspect: options.inspect }),
-    ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
-  let ready = false;
-  actor.subscribe({
-    next: ({ value }) => {
-      if (ready || value === 'loading') return;
-      ready = true;
-      reports$.next({ type: 'ready' });
-    },
-    complete: () => {
-      commands?.unsubscribe();
-      reports$.next({ type: 'closed' });
-      reports$.complete();
-    },
-  });
-  const dump = (): AdvisorDump => {
-    const { value, context } = actor.getSnapshot();
-    const counts = counters.counts();
-    return {
-      state: stateText(value),
-      decisions: context.decisions,
-      decidedAt,
-      fields: counts.size,
-      queries: [...counts.values()].reduce((sum, count) => sum + count, 0),
-      verdicts: shown(decided, counts),
-      limits: context.limits,
-      lastFailure: context.lastFailure,
-    };
-  };
   /** Asked of the file each time: who changes it there need not restart anything. */
   const adminDescriptor = (): Uint8Array | null => {
     try {
@@ -190,54 +151,47 @@ export function startIndexAdvisor(options: IndexAdvisorOptions): IndexAdvisor {
       return null;
     }
   };
-  actor.start();
-  commands = options.commands$.subscribe((message) => {
-    switch (message.type) {
-      case 'used':
-        for (const [field, times] of message.fields) counters.add(field, times, now());
-        break;
-      case 'limits':
-        actor.send({ type: 'limits.changed', limits: message.limits });
-        break;
-      case 'index':
-        actor.send({ type: 'index.requested', id: message.id, field: message.field });
-        break;
-      case 'adminDescriptor':
-        reports$.next({ type: 'adminDescriptor', id: message.id, bytes: adminDescriptor() });
-        break;
-      case 'stop':
-        actor.send({ type: 'advisor.stop' });
-        break;
-      case 'dump':
-        reports$.next({ type: 'dumped', dump: dump() });
-        break;
-      case 'ping':
-        reports$.next({ type: 'pong' });
-        break;
-    }
+  tellWhenReady(actor, reports$);
+  obey(actor, {
+    commands$: options.commands$,
+    reports$,
+    dump: ({ value, context }): AdvisorDump => {
+      const counts = counters.counts();
+      const desired = decided.desired.map(({ field }) => field);
+      return {
+        state: stateText(value),
+        decisions: context.decisions,
+        decidedAt,
+        fields: counts.size,
+        queries: [...counts.values()].reduce((sum, count) => sum + count, 0),
+        verdicts: verdictsNow(decided.verdicts, desired, counts),
+        limits: context.limits,
+        lastFailure: context.lastFailure,
+      };
+    },
+    hear: (command) => {
+      switch (command.type) {
+        case 'used':
+          for (const [field, times] of command.fields) counters.add(field, times, now());
+          break;
+        case 'limits':
+          actor.send({ type: 'limits.changed', limits: command.limits });
+          break;
+        case 'index':
+          actor.send({ type: 'index.requested', id: command.id, field: command.field });
+          break;
+        case 'adminDescriptor':
+          reports$.next({ type: 'adminDescriptor', id: command.id, bytes: adminDescriptor() });
+          break;
+        case 'stop':
+          actor.send({ type: 'advisor.stop' });
+          break;
+      }
+    },
   });
   return { actor, reports$ };
 }
 
-/** The last decision with the counts as they are now, and what has been counted since. */
-function shown({ desired, verdicts }: PolicyDecision, counts: ReadonlyMap<string, number>): Verdict[] {
-  // Before the first run there is only what the last start has decided.
-  const known: readonly Verdict[] =
-    verdicts.length > 0
-      ? verdicts
-      : desired.map(({ field }, index) => ({ field, count: 0, priority: index + 1, why: 'stays' as const }));
-  const names = new Set(known.map(({ field }) => field));
-  const fresh = [...counts]
-    .filter(([field]) => !names.has(field))
-    .sort(([, a], [, b]) => b - a)
-    .map(([field, count]): Verdict => ({ field, count, priority: null, why: 'rare' }));
-  return [...known.map((verdict) => ({ ...verdict, count: counts.get(verdict.field) ?? 0 })), ...fresh].slice(
-    0,
-    SHOWN_VERDICTS,
-  );
-}
-
-/** Plain data for the machine and for other threads. */
 function failureOf(error: unknown): AdvisorFailure {
-  return { code: sqliteCode(error) ?? 'ERR_META_STORE', message: errorText(error) };
+  return plainFailure(error, 'ERR_META_STORE');
 }

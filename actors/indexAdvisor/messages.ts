@@ -2,6 +2,7 @@
 import type { AdvisorFailure, AdvisorLimits } from '../../machines/indexAdvisor.js';
 import type { IndexedField } from '../../src/indexes/fields.js';
 import type { Verdict } from '../../src/indexes/policy.js';
+import type { FromTenant, ToTenant } from '../maintenance/messages.js';
 
 /** The policy as the diagnostic dump and the debug socket show it. */
 export interface AdvisorDump {
@@ -20,23 +21,19 @@ export interface AdvisorDump {
 
 /** Daemon to the thread. */
 export type ToAdvisor =
+  | ToTenant
   /** Fields that event queries have asked for, and how often (IDX-3). */
   | { readonly type: 'used'; readonly fields: ReadonlyMap<string, number> }
   | { readonly type: 'limits'; readonly limits: AdvisorLimits }
   /** EVENTS INDEX, answered by `indexed` (IDX-47). */
   | { readonly type: 'index'; readonly id: number; readonly field: string }
   /** Who may say EVENTS INDEX? Answered by `adminDescriptor` (IDX-44). */
-  | { readonly type: 'adminDescriptor'; readonly id: number }
-  /** Writes the counters and ends; answered by `closed`. */
-  | { readonly type: 'stop' }
-  | { readonly type: 'inspect'; readonly on: boolean }
-  | { readonly type: 'dump' }
-  | { readonly type: 'ping' };
+  | { readonly type: 'adminDescriptor'; readonly id: number };
 
 /** The thread to the daemon. */
 export type FromAdvisor =
-  /** What the last run has left is read. */
-  | { readonly type: 'ready' }
+  /** `ready`: what the last run has left is read. */
+  | FromTenant<AdvisorDump>
   /** The desired set, highest priority first (IDX-1). */
   | { readonly type: 'desired'; readonly fields: readonly IndexedField[] }
   | { readonly type: 'indexed'; readonly id: number }
@@ -45,8 +42,4 @@ export type FromAdvisor =
   /** The metadata database was of no use and is made anew (IDX-46). */
   | { readonly type: 'recreated'; readonly problem: string }
   /** It cannot be written; said once per episode. */
-  | { readonly type: 'failed'; readonly failure: AdvisorFailure }
-  | { readonly type: 'closed' }
-  | { readonly type: 'inspection'; readonly message: unknown }
-  | { readonly type: 'dumped'; readonly dump: AdvisorDump }
-  | { readonly type: 'pong' };
+  | { readonly type: 'failed'; readonly failure: AdvisorFailure };

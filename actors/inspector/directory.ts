@@ -43,10 +43,12 @@ export class ActorDirectory {
     return this.#actors.values();
   }
 
-  /** Ends every actor outside the daemon's own thread; returns the last snapshot of each. */
-  endOthers(): InspectionMessage[] {
-    const thread = this.#root.slice(0, this.#root.indexOf('/') + 1);
-    const ended = [...this.#actors.values()].filter(({ sessionId }) => !sessionId.startsWith(thread));
+  /**
+   * Ends every actor of the threads that have borne this name so far, the daemon's own excepted; returns the
+   * last snapshot of each. The next thread of that name has not spoken yet.
+   */
+  endThread(name: string): InspectionMessage[] {
+    const ended = [...this.#actors.values()].filter(({ sessionId }) => sessionId.startsWith(`${name}#`));
     return ended.map(({ sessionId, rootId, snapshot, id, _version }) => {
       this.#actors.delete(sessionId);
       return {

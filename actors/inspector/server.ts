@@ -99,9 +99,9 @@ export class InspectorServer {
     if (known !== null) this.#broadcast(lineOf(known));
   }
 
-  /** The threads of the event path are over, however they ended: so are their actors. */
-  pathEnded(): void {
-    for (const message of this.#directory.endOthers()) this.#broadcast(lineOf(message));
+  /** A thread is over, however it ended: so are its actors, whatever they said last. */
+  threadEnded(name: string): void {
+    for (const message of this.#directory.endThread(name)) this.#broadcast(lineOf(message));
   }
 
   /** The admin groups resolved anew; readers accepted before stay (HOST-67). */

@@ -1,15 +1,16 @@
 /**
- * Which event types a database holds, and which payload fields the records of some of them have. No index
- * tells either, so what was found is kept and only newer rows are looked at (docs/decisions/0024). It is
- * a superset: a type stays known when its last record is gone.
+ * Which event types a database holds, and which payload fields the records of some of them have. What was
+ * found is kept and only newer rows are looked at (docs/decisions/0024). It is a superset: a type stays
+ * known when its last record is gone.
  */
-import { decode } from '@msgpack/msgpack';
-import type { FieldPath } from '../../src/access/fieldLists.js';
-import { foldAscii } from '../../src/query/nameMatch.js';
-import type { ReadConnection } from '../../src/stores/readConnection.js';
 
-/** Rows of one step: some ms. */
-const STEP_ROWS = 20_000;
+import type { FieldPath } from '../../src/access/fieldLists.js';
+import { decode } from '../../src/host/msgpack.js';
+import { foldAscii } from '../../src/query/nameMatch.js';
+import type { Survey, TimeRange } from '../../src/query/survey.js';
+import type { ReadConnection } from '../../src/stores/readConnection.js';
+import { EventRows, type Mark, START, STEP_ROWS, type Step, type Stretch } from './eventRows.js';
+import type { Learned } from './learned.js';
 
 /** Payload fields kept per type and database; more are shown to nobody who may not see everything. */
 const MAX_FIELDS = 16_384;
@@ -20,12 +21,13 @@ const MAX_TYPES = 262_144;
 /** Databases remembered; archives come and go. */
 const MAX_DATABASES = 4096;
 
-type Step = <Result>(call: () => Result) => Result;
+/** A range is searched by time when it holds this many times fewer rows than the catalogue lacks. */
+const RANGE_GAIN = 2n;
 
-/** How far the rows of a table were looked at: a row and what it says, to notice that ids began anew. */
-interface Mark {
-  readonly id: bigint;
-  readonly timestamp: bigint | null;
+/** Types that rows up to a mark have. */
+interface Types {
+  mark: Mark;
+  readonly names: Set<string>;
 }
 
 interface Fields {
@@ -33,92 +35,139 @@ interface Fields {
   readonly paths: Map<string, FieldPath>;
 }
 
-const START: Mark = { id: 0n, timestamp: null };
-
 /** What is known of one database. */
 interface Known {
-  mark: Mark;
-  readonly types: Set<string>;
+  /** In every spelling. */
+  readonly spelt: Types;
+  /** In one spelling at least. */
+  readonly folded: Types;
   /** By folded type. */
   readonly fields: Map<string, Fields>;
 }
 
+/** What is asked about types. */
+type TypesWanted = Pick<Extract<Survey, { kind: 'names' }>, 'range' | 'spellings'>;
+
 export class EventNames {
   readonly #databases = new Map<string, Known>();
+  readonly #tell: (learned: Learned) => void;
 
-  /** All types of a database. Each yield is a turn for others. */
-  *types(connection: ReadConnection, step: Step): Generator<void, ReadonlySet<string>, void> {
-    const known = this.#take(connection);
-    const statement = connection.prepare(
-      'SELECT DISTINCT event_type COLLATE BINARY FROM events WHERE id > ? AND id <= ?',
-    );
-    for (const { from, to } of this.#rows(connection, known.mark, step)) {
-      for (const type of step(() => statement.pluck().all(from.id, to.id) as string[])) {
-        if (known.types.size < MAX_TYPES) known.types.add(type);
-      }
-      known.mark = to;
-      yield;
-    }
-    return known.types;
+  /** @param tell hears what took a longer search */
+  constructor(tell: (learned: Learned) => void = () => {}) {
+    this.#tell = tell;
   }
 
-  /** Paths of the payload fields in records of each of these types, by folded type. */
+  /** Takes over what somebody else knows, where that is more. */
+  adopt(learned: Learned): void {
+    const known = this.#take(learned.database);
+    if (learned.what === 'fields') {
+      const fields = fieldsOf(known, learned.type);
+      if (learned.mark.id <= fields.mark.id) return;
+      for (const path of learned.paths) addPath(fields, path);
+      fields.mark = learned.mark;
+      return;
+    }
+    const types = known[learned.what];
+    if (learned.mark.id <= types.mark.id) return;
+    for (const name of learned.names) add(types, name);
+    types.mark = learned.mark;
+  }
+
+  /** Types of a database, at least those in the range. Each yield is a turn for others. */
+  *types(
+    connection: ReadConnection,
+    { range, spellings }: TypesWanted,
+    step: Step,
+  ): Generator<void, Iterable<string>, void> {
+    const rows = new EventRows(connection, step);
+    const newest = rows.newest();
+    const database = keyOf(connection);
+    const known = this.#take(database);
+    const isIndexed = !spellings && rows.hasTypeIndex;
+    const what = isIndexed ? 'folded' : 'spelt';
+    const types = known[what];
+    const learned = (): Learned => ({ what, database, mark: types.mark, names: [...types.names] });
+    if (newest === null) return types.names;
+    types.mark = rows.sound(types.mark);
+    const behind = newest.id - types.mark.id;
+    if (behind > STEP_ROWS) {
+      const indexed = isIndexed ? yield* rows.indexedTypes() : null;
+      if (indexed !== null) {
+        for (const name of indexed) add(types, name);
+        types.mark = newest;
+        this.#tell(learned());
+        return types.names;
+      }
+      if (rows.estimate(range) * RANGE_GAIN < behind) {
+        const found = new Set<string>();
+        for (const stretch of rows.byTime(range)) {
+          for (const name of distinctTypes(connection, stretch, step)) found.add(name);
+          yield;
+        }
+        return found;
+      }
+    }
+    for (const stretch of rows.byId(types.mark, newest)) {
+      for (const name of distinctTypes(connection, stretch, step)) add(types, name);
+      types.mark = stretch.mark;
+      yield;
+    }
+    if (behind > STEP_ROWS) this.#tell(learned());
+    return types.names;
+  }
+
+  /** Paths of the payload fields in records of each of these types, at least those in the range; by folded type. */
   *fields(
     connection: ReadConnection,
     types: readonly string[],
+    range: TimeRange,
     step: Step,
   ): Generator<void, ReadonlyMap<string, Iterable<FieldPath>>, void> {
-    const known = this.#take(connection);
+    const rows = new EventRows(connection, step);
+    const newest = rows.newest();
+    const database = keyOf(connection);
+    const known = this.#take(database);
     const asked = new Map(
       types.map((type) => {
         const folded = foldAscii(type);
-        const fields = known.fields.get(folded) ?? { mark: START, paths: new Map() };
-        known.fields.set(folded, fields);
-        return [folded, fields] as const;
+        return [folded, fieldsOf(known, folded)] as const;
       }),
     );
+    const answer = (found: ReadonlyMap<string, Pick<Fields, 'paths'>>) =>
+      new Map([...found].map(([type, { paths }]) => [type, paths.values()]));
+    if (newest === null) return answer(asked);
     const all = [...asked.values()];
+    for (const fields of all) fields.mark = rows.sound(fields.mark);
     const first = all.map(({ mark }) => mark).reduce((least, mark) => (mark.id < least.id ? mark : least));
-    const statement = connection.prepare(
-      'SELECT DISTINCT event_type COLLATE BINARY AS type, payload_paths(payload) AS paths FROM events' +
-        ' WHERE id > ? AND id <= ? AND event_type COLLATE NOCASE IN (SELECT value FROM json_each(?))',
-    );
-    const names = JSON.stringify(types);
-    for (const { from, to } of this.#rows(connection, first, step)) {
-      const rows = step(() => statement.all(from.id, to.id, names) as { type: string; paths: Uint8Array }[]);
-      for (const { type, paths } of rows) keep(asked.get(foldAscii(type)), paths);
-      for (const fields of all) if (fields.mark.id < to.id || from.id === 0n) fields.mark = to;
+    const behind = newest.id - first.id;
+    if (behind > STEP_ROWS && rows.estimate(range) * RANGE_GAIN < behind) {
+      const found = new Map([...asked.keys()].map((type) => [type, { paths: new Map<string, FieldPath>() }]));
+      for (const stretch of rows.byTime(range)) {
+        for (const { type, paths } of distinctFields(connection, stretch, types, step))
+          keep(found.get(foldAscii(type)), paths);
+        yield;
+      }
+      return answer(found);
+    }
+    for (const stretch of rows.byId(first, newest)) {
+      for (const { type, paths } of distinctFields(connection, stretch, types, step))
+        keep(asked.get(foldAscii(type)), paths);
+      for (const fields of all) if (fields.mark.id < stretch.mark.id) fields.mark = stretch.mark;
       yield;
     }
-    return new Map([...asked].map(([type, { paths }]) => [type, paths.values()]));
+    for (const [type, { mark, paths }] of behind > STEP_ROWS ? asked : [])
+      this.#tell({ what: 'fields', type, database, mark, paths: [...paths.values()] });
+    return answer(asked);
   }
 
-  /** The stretches of rows behind a mark, oldest first; from the start where it is no row any more. */
-  *#rows(
-    connection: ReadConnection,
-    mark: Mark,
-    step: Step,
-  ): Generator<{ readonly from: Mark; readonly to: Mark }, void, void> {
-    const at = connection.prepare('SELECT timestamp FROM events WHERE id = ?').pluck();
-    const next = connection.prepare(
-      'SELECT max(id) FROM (SELECT id FROM events WHERE id > ? ORDER BY id LIMIT ?)',
-    );
-    const timestampOf = (id: bigint): bigint | null => step(() => at.get(id) as bigint | undefined) ?? null;
-    let from = mark.id > 0n && timestampOf(mark.id) === mark.timestamp ? mark : START;
-    for (;;) {
-      const last = step(() => next.pluck().get(from.id, STEP_ROWS) as bigint | null);
-      if (last === null) return;
-      const to = { id: last, timestamp: timestampOf(last) };
-      yield { from, to };
-      from = to;
-    }
-  }
-
-  #take({ file }: ReadConnection): Known {
-    const key = `${file.identity} ${file.path}`;
+  #take(key: string): Known {
     let known = this.#databases.get(key);
     this.#databases.delete(key);
-    known ??= { mark: START, types: new Set(), fields: new Map() };
+    known ??= {
+      spelt: { mark: START, names: new Set() },
+      folded: { mark: START, names: new Set() },
+      fields: new Map(),
+    };
     this.#databases.set(key, known);
     for (const oldest of this.#databases.keys()) {
       if (this.#databases.size <= MAX_DATABASES) break;
@@ -128,12 +177,56 @@ export class EventNames {
   }
 }
 
-function keep(fields: Fields | undefined, encoded: Uint8Array): void {
-  if (fields === undefined) return;
-  for (const path of decodePaths(encoded)) {
-    if (fields.paths.size >= MAX_FIELDS) return;
-    fields.paths.set(JSON.stringify(path), path);
-  }
+function distinctTypes(
+  connection: ReadConnection,
+  { where, bounds }: Stretch,
+  step: Step,
+): readonly string[] {
+  const statement = connection.prepare(
+    `SELECT DISTINCT event_type COLLATE BINARY FROM events WHERE ${where}`,
+  );
+  return step(() => statement.pluck().all(...bounds) as string[]);
+}
+
+interface TypeFields {
+  readonly type: string;
+  readonly paths: Uint8Array;
+}
+
+function distinctFields(
+  connection: ReadConnection,
+  { where, bounds }: Stretch,
+  types: readonly string[],
+  step: Step,
+): readonly TypeFields[] {
+  const statement = connection.prepare(
+    'SELECT DISTINCT event_type COLLATE BINARY AS type, payload_paths(payload) AS paths FROM events' +
+      ` WHERE ${where} AND +event_type COLLATE NOCASE IN (SELECT value FROM json_each(?))`,
+  );
+  return step(() => statement.all(...bounds, JSON.stringify(types)) as TypeFields[]);
+}
+
+function add({ names }: Types, name: string): void {
+  if (names.size < MAX_TYPES) names.add(name);
+}
+
+function fieldsOf(known: Known, folded: string): Fields {
+  const fields = known.fields.get(folded) ?? { mark: START, paths: new Map() };
+  known.fields.set(folded, fields);
+  return fields;
+}
+
+function keep(fields: Pick<Fields, 'paths'> | undefined, encoded: Uint8Array): void {
+  if (fields !== undefined) for (const path of decodePaths(encoded)) addPath(fields, path);
+}
+
+function addPath({ paths }: Pick<Fields, 'paths'>, path: FieldPath): void {
+  if (paths.size < MAX_FIELDS) paths.set(JSON.stringify(path), path);
+}
+
+/** A file that is replaced is another database. */
+function keyOf({ file }: ReadConnection): string {
+  return `${file.identity} ${file.path}`;
 }
 
 /** What `payload_paths` gives. */

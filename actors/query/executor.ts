@@ -2,6 +2,7 @@
  * Runs jobs inside one worker thread: several at a time, one step of a stage or one result frame of one
  * query per turn, so that a large query does not keep a small one waiting (QX-65, QX-67).
  */
+import { chosenSql } from '../../src/indexes/choice.js';
 import type { CursorHandle, NativeAddon, SqlValue } from '../../src/native/addon.js';
 import { QueryError } from '../../src/query/errors.js';
 import {
@@ -63,11 +64,15 @@ interface RunningQuery {
   /** What is left to do before the read; null once it has begun. */
   steps: Generator<void, void, void> | null;
   readonly ranges: Map<number, Uint8Array>;
+  /** The SELECT by slot, where it differs from database to database. */
+  readonly texts: Map<number, string>;
   /** Null before it is open, and for a store without any database. */
   cursor: CursorHandle | null;
   /** It holds its connections, and may have turns. */
   opened: boolean;
   credits: number;
+  /** Memory of frames that the client has: at most its credits. */
+  readonly spent: ArrayBuffer[];
   frames: number;
   queued: boolean;
 }
@@ -90,7 +95,7 @@ export class QueryExecutor {
   readonly #queries = new Map<number, RunningQuery>();
   readonly #memory: QueryMemory;
   readonly #worker: number;
-  readonly #surveys = new Surveys();
+  readonly #surveys: Surveys;
   readonly #warnedAt = new Map<string, number>();
   /** Queries with a step to do, or with a cursor and a credit, in the order of their turns. */
   #ready: RunningQuery[] = [];
@@ -108,6 +113,7 @@ export class QueryExecutor {
     this.#post = post;
     this.#memory = new QueryMemory(data.memory);
     this.#worker = data.worker;
+    this.#surveys = new Surveys((learned) => post({ type: 'worker.learned', learned }));
     const events = new EventDatabases(data.eventStorePath, (name, reason) => {
       this.#warn(name, 'an event database cannot be read and is left out of queries', reason);
     });
@@ -152,10 +158,15 @@ export class QueryExecutor {
       void this.#start({ ...message, credits: 0, seam: null }, { kind: 'survey', survey: message.survey });
       return;
     }
+    if (message.type === 'worker.learned') {
+      this.#surveys.adopt(message.learned);
+      return;
+    }
     const query = this.#queries.get(message.id);
     if (query === undefined) return;
     if (message.type === 'query.credit') {
       query.credits++;
+      if (message.spent !== null) query.spent.push(message.spent);
       this.#makeReady(query);
     } else {
       query.abort.abort(new Error('cancelled'));
@@ -191,8 +202,10 @@ export class QueryExecutor {
       scratch: null,
       steps: null,
       ranges: new Map(),
+      texts: new Map(),
       cursor: null,
       opened: false,
+      spent: [],
       frames: 0,
       queued: false,
     };
@@ -228,8 +241,9 @@ export class QueryExecutor {
     if (query.seam !== null) this.#beginSnapshots(query, query.seam, listed);
     const { work } = query;
     if (work.kind === 'survey') query.steps = this.#survey(query, work.survey);
-    else if (work.job.stages.length > 0) query.steps = runStages(work.job.stages, this.#contextOf(query));
-    else this.#openCursor(query, work.job);
+    else if (work.job.stages.length > 0 || work.job.read.choice !== undefined) {
+      query.steps = this.#stepsOf(query, work.job);
+    } else this.#openCursor(query, work.job);
     query.opened = true;
     this.#makeReady(query);
   }
@@ -271,6 +285,18 @@ export class QueryExecutor {
     };
   }
 
+  /** What comes before the read: its stages, and in each database the choice of an index. */
+  *#stepsOf(query: RunningQuery, { stages, read }: QueryJob): Generator<void, void, void> {
+    const context = this.#contextOf(query);
+    yield* runStages(stages, context);
+    if (read.choice === undefined || read.store === 'scratch') return;
+    for (const connection of context.connections(read.store)) {
+      const text = context.execute(() => chosenSql(connection, read, context.bind));
+      query.texts.set(connection.slot, text);
+      yield;
+    }
+  }
+
   #openCursor(query: RunningQuery, job: QueryJob): void {
     const { store, sql, params, sort, skip, take, fields, shown, encoded } = job.read;
     const slots = slotsOfSource(query, store);
@@ -278,7 +304,7 @@ export class QueryExecutor {
     const bound = bindRanges(params, query.ranges);
     query.cursor = this.#guard.execute(query.id, () =>
       this.#native.cursorOpen({
-        parts: slots.map((slot) => ({ slot, sql, params: bound })),
+        parts: slots.map((slot) => ({ slot, sql: query.texts.get(slot) ?? sql, params: bound })),
         sort,
         skip,
         take,
@@ -340,7 +366,7 @@ export class QueryExecutor {
     }
     try {
       const chunk = this.#guard.execute(query.id, () =>
-        this.#native.cursorFetch(cursor, FRAME_MAX_RECORDS, FRAME_MAX_BYTES),
+        this.#native.cursorFetch(cursor, FRAME_MAX_RECORDS, FRAME_MAX_BYTES, query.spent.pop() ?? null),
       );
       // The end may coincide with a frame's border; an empty message is sent only when it is the first.
       if (chunk.records > 0 || query.frames === 0) {
@@ -357,13 +383,13 @@ export class QueryExecutor {
 
   /** There is no database at all: one empty result message (WIRE-7). */
   #sendNothing(query: RunningQuery): void {
-    this.#postFrame(query.id, 0, encodeResult([]));
+    this.#postFrame(query.id, 0, new Uint8Array(encodeResult([])));
     this.#finish(query);
   }
 
+  /** @param frame with memory of its own, which goes with it */
   #postFrame(id: number, records: number, frame: Uint8Array): void {
-    const whole = frame.byteLength === frame.buffer.byteLength ? frame : frame.slice();
-    this.#post({ type: 'query.frame', id, records, frame: whole }, [whole.buffer as ArrayBuffer]);
+    this.#post({ type: 'query.frame', id, records, frame }, [frame.buffer as ArrayBuffer]);
   }
 
   #finish(query: RunningQuery): void {

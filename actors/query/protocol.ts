@@ -4,6 +4,7 @@
  */
 import type { QueryJob } from '../../src/query/job.js';
 import type { Found, Survey } from '../../src/query/survey.js';
+import type { Learned } from './learned.js';
 import type { Seam } from './tail/protocol.js';
 
 /** One result message holds about this much (WIRE-7). */
@@ -43,8 +44,11 @@ export type ToQueryWorker =
     }
   /** Which names there are, before the query itself. Answered by `query.surveyed`, or `query.failed`. */
   | { readonly type: 'query.survey'; readonly id: number; readonly survey: Survey; readonly deadline: bigint }
-  | { readonly type: 'query.credit'; readonly id: number }
+  /** `spent`: memory of a frame that the kernel has taken, for one of the next. */
+  | { readonly type: 'query.credit'; readonly id: number; readonly spent: ArrayBuffer | null }
   | { readonly type: 'query.cancel'; readonly id: number }
+  /** Another worker found this out. */
+  | { readonly type: 'worker.learned'; readonly learned: Learned }
   /** Close everything and exit. */
   | { readonly type: 'worker.stop' };
 
@@ -64,6 +68,8 @@ export type FromQueryWorker =
   /** The last word about a query in either case: its connections are given back. */
   | { readonly type: 'query.finished'; readonly id: number }
   | { readonly type: 'query.failed'; readonly id: number; readonly failure: QueryFailure }
+  /** Something that took a search, for the other workers. */
+  | { readonly type: 'worker.learned'; readonly learned: Learned }
   | {
       readonly type: 'worker.warning';
       readonly text: string;

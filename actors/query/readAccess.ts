@@ -31,6 +31,7 @@ import {
   rangeSurvey,
   type Survey,
   seriesSurvey,
+  type TimeRange,
 } from '../../src/query/survey.js';
 
 export type ReadQuery = EventsQuery | LogsQuery | MetricQuery;
@@ -88,7 +89,7 @@ export class QueryReader {
     await this.#decideCross();
     const side = SIDES[this.#query.mode];
     if ((await this.#session.uniformity(side.type)) === 'everything') return this.#everything();
-    this.#present = await this.#survey(side, patternsOf(this.#query));
+    this.#present = await this.#survey(side, patternsOf(this.#query), planRange(this.#query, this.#now));
     return this.#restricted(side);
   }
 
@@ -164,41 +165,48 @@ export class QueryReader {
     const uniformity = await this.#session.uniformity(side.type);
     if (uniformity === 'everything') return null;
     if (uniformity === 'nothing') return new Fragment('0');
-    const present = await this.#survey(side, patterns);
+    const present = await this.#survey(side, patterns, ALWAYS);
     const usable = await usableIdentifiers(this.#session, side.type, present, needed);
     return isIn(usable, new Fragment(side.column));
   }
 
   // What there is
 
-  /** Names of a store that the patterns select (null: all), each with the fields that matter. */
-  async #survey(side: Side, patterns: readonly Pattern[] | null): Promise<PresentFields> {
+  /** Names of a store that the patterns select (null: all), in the range at least, each with the fields that matter. */
+  async #survey(side: Side, patterns: readonly Pattern[] | null, range: TimeRange): Promise<PresentFields> {
     if ((await this.#session.uniformity(side.type)) === 'nothing') return new Map();
     const found: Found[] = [];
-    for (const pattern of patterns ?? [null]) found.push(await this.#names(side, pattern));
+    for (const pattern of patterns ?? [null]) found.push(await this.#names(side, pattern, range));
     const names = merged(found.flat());
     const apart = [...names.keys()].filter((name) => this.#session.tellsFieldsApart(side.type, name));
-    return apart.length === 0 ? names : this.#withFields(side, names, apart);
+    return apart.length === 0 ? names : this.#withFields(side, names, apart, range);
   }
 
-  async #names({ type, store }: Side, pattern: Pattern | null): Promise<Found> {
+  async #names({ type, store }: Side, pattern: Pattern | null, range: TimeRange): Promise<Found> {
     // A name in full needs no search, unless its spelling matters.
     const whole = pattern?.kind === 'equal' ? pattern.text : null;
     if (whole !== null && !this.#session.tellsSpellingsApart(type, whole)) return [[whole, []]];
     if (store === 'metrics') return this.#ask(seriesSurvey(pattern ?? ANYTHING, null));
-    return this.#ask({ kind: 'names', store, pattern });
+    const spellings = this.#session.tellsSpellingsApart(type);
+    return this.#ask({ kind: 'names', store, pattern, range, spellings });
   }
 
-  async #withFields({ store }: Side, names: PresentFields, apart: readonly string[]): Promise<PresentFields> {
+  async #withFields(
+    { store }: Side,
+    names: PresentFields,
+    apart: readonly string[],
+    range: TimeRange,
+  ): Promise<PresentFields> {
     if (store === 'logs') return names;
     const survey: Survey =
-      store === 'metrics' ? seriesSurvey(ANYTHING, apart) : { kind: 'fields', store, names: apart };
+      store === 'metrics' ? seriesSurvey(ANYTHING, apart) : { kind: 'fields', store, names: apart, range };
     const fields = merged((await this.#ask(survey)).map(([name, paths]) => [foldAscii(name), paths]));
     return new Map([...names.keys()].map((name) => [name, fields.get(foldAscii(name)) ?? []]));
   }
 }
 
 const ANYTHING: Pattern = { kind: 'prefix', text: '' };
+const ALWAYS: TimeRange = { from: null, to: (1n << 63n) - 1n };
 
 /** What the query's own records are named; null = anything. */
 function patternsOf(query: ReadQuery): readonly Pattern[] | null {
@@ -236,7 +244,8 @@ function crossSide(filter: CrossFilter): CrossSide {
       return {
         mode: 'METRIC',
         patterns: [plain(filter.name)],
-        needed: [time, ['name'], ['value'], ...labels],
+        // A histogram is refused, which tells the type.
+        needed: [time, ['name'], ['value'], ['type'], ...labels],
       };
     }
   }

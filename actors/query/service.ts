@@ -187,6 +187,7 @@ export class QueryService {
           sink: options.audits ?? null,
         }),
       openAccess: (caller) => AccessSession.open(caller, patterns),
+      onSecurityChange: (listener) => patterns.onChange(listener),
       parse: (text) => interpret(text, this.#limits),
       used: (fields, rollup) => {
         options.policy?.used(fields);

@@ -97,12 +97,17 @@ class Connection {
   #tail: PlannedTail | null = null;
   /** The stream waits for a new program; rows found by the old one since then are looked at again. */
   #held: RowRange[] | null = null;
+  #unheedSecurity: (() => void) | null = null;
+  /** Since it was last decided what the stream may be shown. */
+  #securityChanged = false;
   /** The initial set is out: credits are the tail thread's. */
   #catchingUp = false;
   /** Frames the worker sent and the machine has not ordered written: at most its credits. */
   readonly #frames: Uint8Array[] = [];
   /** Frames written that the kernel has not taken. */
   #unflushed = 0;
+  /** The last frame it has taken, whose memory goes back to the worker. */
+  #spent: Uint8Array | null = null;
   /** Units of the watch phase that wait to be offered to the machine. */
   #offered: Uint8Array | null = null;
   #units: { readonly frames: Uint8Array; readonly records: number }[] = [];
@@ -153,7 +158,8 @@ class Connection {
         writeBatch: () => this.#writeUnit(),
         grantCredit: () => {
           if (this.#catchingUp) this.#watch?.credit();
-          else this.#run?.credit();
+          else this.#run?.credit(this.#spent);
+          this.#spent = null;
         },
         writeEnd: () => this.#finish(encodeEnd()),
         writeError: (_, { text }) => this.#finish(encodeError(text)),
@@ -336,9 +342,28 @@ class Connection {
     return true;
   }
 
+  /** A stream that is shown nothing gets no rows to notice a change by, so it is told of changes. */
+  #heedSecurity(): void {
+    this.#unheedSecurity = this.#host.onSecurityChange(() => {
+      // An edit may change several descriptors.
+      if (!this.#securityChanged) setImmediate(() => this.#holdIfChanged());
+      this.#securityChanged = true;
+    });
+    this.#securityChanged = this.#access?.isStale === true;
+    this.#holdIfChanged();
+  }
+
+  /** While it stands still already, what changes meanwhile waits for its going on. */
+  #holdIfChanged(): void {
+    if (!this.#securityChanged || this.#held !== null || this.#ended) return;
+    this.#held = [];
+    this.#watch?.hold();
+  }
+
   /** The stream stands still: because of old verdicts, or at rows with names and fields nobody decided about. */
   async #decideAgain(news: Found): Promise<void> {
     this.#held ??= [];
+    this.#securityChanged = false;
     try {
       const program = await this.#inWireWords('decide', async () => {
         if (this.#tail === null) throw new Error('a stream without a plan');
@@ -347,6 +372,7 @@ class Connection {
       const rows = this.#held;
       this.#held = null;
       if (!this.#ended) this.#watch?.resume(program, rows);
+      this.#holdIfChanged();
     } catch (error) {
       const text = error instanceof Error ? error.message : INTERNAL_ERROR;
       this.send({ type: 'execution.failed', text });
@@ -365,6 +391,7 @@ class Connection {
     this.#catchingUp = true;
     this.#widen();
     this.#watch.attach(this.#seam, FRAME_CREDITS - this.#unflushed);
+    this.#heedSecurity();
   }
 
   #widen(): void {
@@ -413,6 +440,7 @@ class Connection {
     this.#unflushed++;
     this.#socket.write(frame, (error) => {
       this.#unflushed--;
+      this.#spent = frame;
       if (!error) this.send({ type: 'frame.flushed' });
     });
   }
@@ -455,6 +483,7 @@ class Connection {
   #release(): void {
     if (this.#presence !== null) clearInterval(this.#presence);
     this.#ended = true;
+    this.#unheedSecurity?.();
     this.#frames.length = 0;
     this.#units = [];
     this.#cancelExecution();

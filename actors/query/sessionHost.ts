@@ -18,6 +18,8 @@ export interface QuerySessionHost {
   readonly identify: (fd: number) => Caller;
   /** Begins a query of the caller: the descriptors of now hold to its end (ACL-46). */
   readonly openAccess: (caller: Caller) => Promise<AccessSession>;
+  /** Calls back when descriptors changed, until the returned function is called (ACL-49). */
+  readonly onSecurityChange: (listener: () => void) => () => void;
   /** Throws QueryError (class P). */
   readonly parse: (text: string) => ParsedQuery;
   /** A query that will run asks for these fields of events (QX-40). */

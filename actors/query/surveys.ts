@@ -4,6 +4,7 @@ import { nameTest } from '../../src/query/nameMatch.js';
 import { type Found, merged, type Survey } from '../../src/query/survey.js';
 import type { ReadConnection } from '../../src/stores/readConnection.js';
 import { EventNames } from './eventNames.js';
+import type { Learned } from './learned.js';
 import type { StageContext } from './stages/context.js';
 
 /** Names looked up between two turns. */
@@ -17,7 +18,17 @@ const labelKeys = (labels: string): FieldPath[] =>
   labels === '' ? [] : labels.split(',').map((pair) => [pair.slice(0, pair.indexOf('='))]);
 
 export class Surveys {
-  readonly #events = new EventNames();
+  readonly #events: EventNames;
+
+  /** @param tell hears what other workers need not search for again */
+  constructor(tell: (learned: Learned) => void) {
+    this.#events = new EventNames(tell);
+  }
+
+  /** Another worker found this out. */
+  adopt(learned: Learned): void {
+    this.#events.adopt(learned);
+  }
 
   /** Each yield is a turn for others; `context` is that of a job's stages. */
   *run(survey: Survey, context: StageContext): Generator<void, Found, void> {
@@ -34,13 +45,13 @@ export class Surveys {
       case 'names': {
         const names =
           survey.store === 'events'
-            ? yield* this.#events.types(connection, step)
+            ? yield* this.#events.types(connection, survey, step)
             : yield* origins(connection, step);
         const passes = nameTest(survey.pattern);
         return [...names].filter(passes).map((name) => [name, []]);
       }
       case 'fields': {
-        const found = yield* this.#events.fields(connection, survey.names, step);
+        const found = yield* this.#events.fields(connection, survey.names, survey.range, step);
         return [...found].map(([name, fields]) => [name, [...fields]]);
       }
       case 'select':

@@ -7,6 +7,7 @@ import { native } from '../../src/native/addon.js';
 import type { QueryJob } from '../../src/query/job.js';
 import type { Found, Survey } from '../../src/query/survey.js';
 import { InterruptGuard } from './interruptGuard.js';
+import { Learnings } from './learned.js';
 import type { QueryLogger } from './logger.js';
 import { QueryMemory } from './memory.js';
 import {
@@ -56,8 +57,11 @@ export interface SurveyListener {
 
 /** A query inside a worker. */
 export interface QueryRun {
-  /** Lets the worker send one frame more. */
-  credit(): void;
+  /**
+   * Lets the worker send one frame more.
+   * @param spent a frame of its that nobody needs any more: its memory goes back
+   */
+  credit(spent?: Uint8Array | null): void;
   /** Ends the query soon; the listener hears nothing more. Safe twice and after the end. */
   cancel(): void;
   /** Resolves when the worker holds nothing of the query any more. Never rejects. */
@@ -102,6 +106,8 @@ export class QueryWorkerPool {
   readonly #options: QueryWorkerPoolOptions;
   readonly #seats: Seat[] = [];
   readonly #memory: QueryMemory;
+  /** What the workers found out about event databases, for those that start later. */
+  readonly #learned = new Learnings();
   #nextId = 1;
   #started = false;
   #stopping: Promise<void> | null = null;
@@ -179,8 +185,10 @@ export class QueryWorkerPool {
     send(seat, message(id));
     return {
       released,
-      credit: () => {
-        if (seat.running.get(id) === running) send(seat, { type: 'query.credit', id });
+      credit: (frame = null) => {
+        if (seat.running.get(id) !== running) return;
+        const spent = frame === null ? null : (frame.buffer as ArrayBuffer);
+        send(seat, { type: 'query.credit', id, spent }, spent === null ? [] : [spent]);
       },
       cancel: () => this.#cancel(seat, running),
     };
@@ -241,12 +249,18 @@ export class QueryWorkerPool {
       cause = error instanceof Error ? error.message : String(error);
     });
     worker.on('exit', () => this.#workerGone(seat, worker, cause));
+    for (const learned of this.#learned) worker.postMessage({ type: 'worker.learned', learned });
     for (const message of seat.unsent.splice(0)) worker.postMessage(message);
   }
 
   #receive(seat: Seat, message: FromQueryWorker): void {
     if (message.type === 'worker.warning') {
       this.#options.logger.warn({ ...message.details, worker: seat.index }, message.text);
+      return;
+    }
+    if (message.type === 'worker.learned') {
+      this.#learned.add(message.learned);
+      for (const other of this.#seats) if (other !== seat) other.worker?.postMessage(message);
       return;
     }
     const running = seat.running.get(message.id);
@@ -354,7 +368,7 @@ export class QueryWorkerPool {
   }
 }
 
-function send(seat: Seat, message: ToQueryWorker): void {
+function send(seat: Seat, message: ToQueryWorker, transfer: readonly ArrayBuffer[] = []): void {
   if (seat.worker === null) seat.unsent.push(message);
-  else seat.worker.postMessage(message);
+  else seat.worker.postMessage(message, transfer);
 }

@@ -1,5 +1,6 @@
 /** What the daemon and the retention thread say to each other. */
 import type { RetentionLimits, SweepFailure, SweptStore, Target } from '../../machines/retentionSweeper.js';
+import type { FromTenant, LeaseAnswer, ToTenant } from '../maintenance/messages.js';
 
 /** Deleted since the start of the thread, by store. */
 export interface StoreFigures {
@@ -18,21 +19,15 @@ export interface RetentionDump {
 
 /** Daemon to the retention thread. */
 export type ToRetention =
+  | ToTenant
+  | LeaseAnswer
   | { readonly type: 'limits'; readonly limits: RetentionLimits }
   /** A commit found no room (FAIL-8). */
-  | { readonly type: 'diskFull' }
-  /** How full the writer's buffer was when it granted the lease, 0..1. */
-  | { readonly type: 'leaseGranted'; readonly id: number; readonly pressure: number }
-  | { readonly type: 'leaseRefused'; readonly id: number }
-  /** Ends; answered by `closed`. */
-  | { readonly type: 'stop' }
-  | { readonly type: 'inspect'; readonly on: boolean }
-  | { readonly type: 'dump' }
-  | { readonly type: 'ping' };
+  | { readonly type: 'diskFull' };
 
 /** The retention thread to the daemon. */
 export type FromRetention =
-  | { readonly type: 'ready' }
+  | FromTenant<RetentionDump>
   /** May it write to this database? Numbers are never used twice. */
   | { readonly type: 'leaseRequest'; readonly id: number; readonly target: Target }
   /** The writer goes on, once it has forgotten these series (MET-37, MET-64). */
@@ -50,8 +45,4 @@ export type FromRetention =
       readonly stores: Readonly<Record<SweptStore, StoreFigures>>;
     }
   /** A database was left alone; said once per episode. */
-  | { readonly type: 'failed'; readonly failure: SweepFailure }
-  | { readonly type: 'closed' }
-  | { readonly type: 'inspection'; readonly message: unknown }
-  | { readonly type: 'dumped'; readonly dump: RetentionDump }
-  | { readonly type: 'pong' };
+  | { readonly type: 'failed'; readonly failure: SweepFailure };

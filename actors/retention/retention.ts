@@ -3,7 +3,6 @@
  * Runs in a thread of its own (RET-3), or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import {
   type RetentionLimits,
   retentionSweeperMachine,
@@ -27,8 +26,10 @@ import {
   type SweptBatch,
   type SweptFiles,
 } from '../../src/stores/retentionSweep.js';
-import { errorText, isDiskFull, sqliteCode } from '../../src/stores/storeError.js';
-import { type Observable, Subject, type Subscription } from '../rx.js';
+import { isDiskFull } from '../../src/stores/storeError.js';
+import { type Commanded, obey, type Surroundings, surroundedBy } from '../commanded.js';
+import { plainFailure } from '../plainFailure.js';
+import { Subject } from '../rx.js';
 import { stateText } from '../stateText.js';
 import type { FromRetention, RetentionDump, StoreFigures, ToRetention } from './messages.js';
 
@@ -42,23 +43,16 @@ export interface RetentionData {
   readonly limits: RetentionLimits;
 }
 
-export interface RetentionOptions extends RetentionData {
-  /** Commands of the daemon. */
-  readonly commands$: Observable<ToRetention>;
+type Deed = 'look' | 'delete' | 'relieve';
+
+export interface RetentionOptions
+  extends RetentionData,
+    Surroundings<typeof retentionSweeperMachine, ToRetention, Deed> {
   /** Wall clock, ns; the real one when absent. */
   readonly now?: () => bigint;
-  readonly inspect?: (event: InspectionEvent) => void;
-  /** Runs intervals and pauses; the real time when absent. */
-  readonly clock?: NonNullable<ActorOptions<typeof retentionSweeperMachine>['clock']>;
-  /** Awaited before each deed: a test holds the actor in a state with it. The daemon leaves it out. */
-  readonly pace?: (deed: 'look' | 'delete' | 'relieve') => Promise<void>;
 }
 
-export interface Retention {
-  readonly actor: ActorRefFrom<typeof retentionSweeperMachine>;
-  /** What the daemon hears. Completes when the sweeper is closed. */
-  readonly reports$: Observable<FromRetention>;
-}
+export type Retention = Commanded<typeof retentionSweeperMachine, FromRetention>;
 
 /** A lease that was asked for, and what is told when it is returned. */
 interface Lease {
@@ -73,7 +67,7 @@ const NOTHING: StoreFigures = { rows: 0, series: 0, usedBytes: null };
 export function startRetention(options: RetentionOptions): Retention {
   const { now = native.realtimeNs } = options;
   const reports$ = new Subject<FromRetention>();
-  const pace = async (deed: 'look' | 'delete' | 'relieve') => options.pace?.(deed);
+  const pace = async (deed: Deed) => options.pace?.(deed);
   const figures: Record<SweptStore, StoreFigures> = { event: NOTHING, log: NOTHING, metric: NOTHING };
   /** Databases whose trouble has been told: those of the last sweep, and those of this one. */
   let told = new Set<string>();
@@ -86,7 +80,6 @@ export function startRetention(options: RetentionOptions): Retention {
   let lease: Lease | null = null;
   let leases = 0;
   let begunAt = performance.now();
-  let commands: Subscription | null = null;
 
   const filesOf = (store: SweptStore): SweptFiles => {
     if (store === 'event') return eventFiles(options.eventStorePath, options.bootId);
@@ -190,64 +183,45 @@ export function startRetention(options: RetentionOptions): Retention {
   });
 
   const actor = createActor(machine, {
-    id: 'retention',
-    systemId: 'retention',
+    ...surroundedBy('retention', options),
     input: { limits: options.limits },
-    ...(options.inspect === undefined ? {} : { inspect: options.inspect }),
-    ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
-  actor.subscribe({
-    complete: () => {
-      commands?.unsubscribe();
-      reports$.next({ type: 'closed' });
-      reports$.complete();
+  const isAwaited = (id: number) => lease?.id === id;
+  obey(actor, {
+    commands$: options.commands$,
+    reports$,
+    dump: ({ value, context }): RetentionDump => ({
+      state: stateText(value),
+      sweeps: context.sweeps,
+      lastFailure,
+    }),
+    hear: (command) => {
+      switch (command.type) {
+        case 'limits':
+          actor.send({ type: 'limits.changed', limits: command.limits });
+          break;
+        case 'diskFull':
+          actor.send({ type: 'disk.full', atMs: performance.now() });
+          break;
+        case 'leaseGranted':
+          if (isAwaited(command.id)) actor.send({ type: 'lease.granted', pressure: command.pressure });
+          break;
+        case 'leaseRefused':
+          if (!isAwaited(command.id)) break;
+          lease = null;
+          actor.send({ type: 'lease.refused' });
+          break;
+        case 'stop':
+          actor.send({ type: 'sweeper.stop' });
+          break;
+      }
     },
   });
-  const dump = (): RetentionDump => {
-    const { value, context } = actor.getSnapshot();
-    return { state: stateText(value), sweeps: context.sweeps, lastFailure };
-  };
-  const isAwaited = (id: number) => lease?.id === id;
-  actor.start();
-  commands = options.commands$.subscribe((message) => {
-    switch (message.type) {
-      case 'limits':
-        actor.send({ type: 'limits.changed', limits: message.limits });
-        break;
-      case 'diskFull':
-        actor.send({ type: 'disk.full', atMs: performance.now() });
-        break;
-      case 'leaseGranted':
-        if (isAwaited(message.id)) actor.send({ type: 'lease.granted', pressure: message.pressure });
-        break;
-      case 'leaseRefused':
-        if (!isAwaited(message.id)) break;
-        lease = null;
-        actor.send({ type: 'lease.refused' });
-        break;
-      case 'stop':
-        actor.send({ type: 'sweeper.stop' });
-        break;
-      case 'dump':
-        reports$.next({ type: 'dumped', dump: dump() });
-        break;
-      case 'ping':
-        reports$.next({ type: 'pong' });
-        break;
-    }
-  });
+  // There is nothing to load; whoever subscribes at once still hears it.
+  queueMicrotask(() => reports$.next({ type: 'ready' }));
   return { actor, reports$ };
 }
 
-/** Plain data for the machine and for other threads. */
 function failureOf(error: unknown): SweepFailure {
-  const { code } = error as { code?: unknown };
-  return {
-    code: sqliteCode(error) ?? (typeof code === 'string' ? code : 'ERR_RETENTION'),
-    message: isFailure(error) ? error.message : errorText(error),
-  };
-}
-
-function isFailure(error: unknown): error is SweepFailure {
-  return !(error instanceof Error) && typeof (error as Partial<SweepFailure>).message === 'string';
+  return plainFailure(error, 'ERR_RETENTION');
 }

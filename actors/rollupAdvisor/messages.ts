@@ -2,6 +2,7 @@
 import type { RollupFailure, RollupPolicyLimits } from '../../machines/rollupAdvisor.js';
 import type { Verdict } from '../../src/indexes/policy.js';
 import type { ComputationLimits } from '../../src/rollups/computation.js';
+import type { FromTenant, LeaseAnswer, ToTenant } from '../maintenance/messages.js';
 
 /** The advisor as the diagnostic dump and the debug socket show it. */
 export interface RollupDump {
@@ -29,30 +30,21 @@ export interface RollupSettings {
 
 /** Daemon to the thread. */
 export type ToRollups =
+  | ToTenant
+  | LeaseAnswer
   /** Pairs that queries have asked for, by key, and how often (ROL-10). */
   | { readonly type: 'used'; readonly pairs: ReadonlyMap<string, number> }
   | { readonly type: 'settings'; readonly settings: RollupSettings }
   /** The batches of the metric writer have become large, or small again (ROL-18). */
-  | { readonly type: 'writes'; readonly rose: boolean }
-  | { readonly type: 'leaseGranted'; readonly id: number; readonly pressure: number }
-  | { readonly type: 'leaseRefused'; readonly id: number }
-  /** Writes the counters and ends; answered by `closed`. */
-  | { readonly type: 'stop' }
-  | { readonly type: 'inspect'; readonly on: boolean }
-  | { readonly type: 'dump' }
-  | { readonly type: 'ping' };
+  | { readonly type: 'writes'; readonly rose: boolean };
 
 /** The thread to the daemon. */
 export type FromRollups =
-  | { readonly type: 'ready' }
+  | FromTenant<RollupDump>
   /** Keys of the pairs that are kept, highest priority first. */
   | { readonly type: 'desired'; readonly pairs: readonly string[] }
   /** May it write to the metric store? Numbers are never used twice. */
   | { readonly type: 'leaseRequest'; readonly id: number }
   | { readonly type: 'leaseReturn'; readonly id: number }
   /** Said once per episode. */
-  | { readonly type: 'failed'; readonly failure: RollupFailure }
-  | { readonly type: 'closed' }
-  | { readonly type: 'inspection'; readonly message: unknown }
-  | { readonly type: 'dumped'; readonly dump: RollupDump }
-  | { readonly type: 'pong' };
+  | { readonly type: 'failed'; readonly failure: RollupFailure };

@@ -3,11 +3,11 @@
  * does into messages. Runs in a thread of its own, or in a test's.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { ActorOptions, ActorRefFrom, InspectionEvent } from 'xstate';
 import { type RollupFailure, rollupAdvisorMachine } from '../../machines/rollupAdvisor.js';
 import { createActor, fromPromise } from '../../machines/xstate.js';
 import { FieldCounters } from '../../src/indexes/counters.js';
 import { decide, type Verdict } from '../../src/indexes/policy.js';
+import { verdictsNow } from '../../src/indexes/verdicts.js';
 import { native } from '../../src/native/addon.js';
 import {
   RollupComputation,
@@ -18,8 +18,9 @@ import {
 import { pairOf, type RollupPair } from '../../src/rollups/pairs.js';
 import { loadRegistry, saveRegistry } from '../../src/rollups/registryFile.js';
 import { BatchTooLong } from '../../src/stores/retentionDatabase.js';
-import { errorText, sqliteCode } from '../../src/stores/storeError.js';
-import { type Observable, Subject, type Subscription } from '../rx.js';
+import { type Commanded, obey, type Surroundings, surroundedBy, tellWhenReady } from '../commanded.js';
+import { plainFailure } from '../plainFailure.js';
+import { Subject } from '../rx.js';
 import { stateText } from '../stateText.js';
 import type { FromRollups, RollupDump, RollupSettings, ToRollups } from './messages.js';
 
@@ -32,30 +33,18 @@ export interface RollupData {
 
 type Deed = 'load' | 'decide' | 'persist' | 'search' | 'compute' | 'close';
 
-export interface RollupAdvisorOptions extends RollupData {
-  /** Commands of the daemon. */
-  readonly commands$: Observable<ToRollups>;
+export interface RollupAdvisorOptions
+  extends RollupData,
+    Surroundings<typeof rollupAdvisorMachine, ToRollups, Deed> {
   /** Wall clock, ns; the real one when absent. */
   readonly now?: () => bigint;
-  readonly inspect?: (event: InspectionEvent) => void;
-  /** Runs interval, pauses and waits; the real time when absent. */
-  readonly clock?: NonNullable<ActorOptions<typeof rollupAdvisorMachine>['clock']>;
-  /** Awaited before each deed: a test holds the actor in a state with it. The daemon leaves it out. */
-  readonly pace?: (deed: Deed) => Promise<void>;
 }
 
-export interface RollupAdvisor {
-  readonly actor: ActorRefFrom<typeof rollupAdvisorMachine>;
-  /** What the daemon hears. Completes when the advisor is closed. */
-  readonly reports$: Observable<FromRollups>;
-}
+export type RollupAdvisor = Commanded<typeof rollupAdvisorMachine, FromRollups>;
 
 /** A unit takes a few ms; the writer gets at least as long for itself, and longer as its buffer fills, ms. */
 const LEAST_PAUSE_MS = 2;
 const PRESSURE_PAUSE_MS = 500;
-
-/** Verdicts a dump shows. */
-const SHOWN_VERDICTS = 100;
 
 const SECOND_NS = 1_000_000_000n;
 
@@ -83,7 +72,6 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
   let leases = 0;
   let lease: number | null = null;
   let failing = false;
-  let commands: Subscription | null = null;
 
   const returnLease = () => {
     if (lease === null) return;
@@ -241,74 +229,54 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
   });
 
   const actor = createActor(machine, {
-    id: 'rollup-advisor',
-    systemId: 'rollup-advisor',
+    ...surroundedBy('rollup-advisor', options),
     input: { limits: settings.policy },
-    ...(options.inspect === undefined ? {} : { inspect: options.inspect }),
-    ...(options.clock === undefined ? {} : { clock: options.clock }),
   });
-  let ready = false;
-  actor.subscribe({
-    next: ({ value }) => {
-      if (ready || value === 'loading') return;
-      ready = true;
-      reports$.next({ type: 'ready' });
+  tellWhenReady(actor, reports$);
+  obey(actor, {
+    commands$: options.commands$,
+    reports$,
+    dump: ({ value, context }): RollupDump => {
+      const { decisions, units, rows, samples, pauses, limits, lastFailure } = context;
+      const keys = desired.map(({ key }) => key);
+      return {
+        state: stateText(value),
+        decisions,
+        decidedAt,
+        verdicts: verdictsNow(verdicts, keys, counters.counts()),
+        units,
+        rows,
+        samples,
+        pauses,
+        limits,
+        lastFailure,
+      };
     },
-    complete: () => {
-      commands?.unsubscribe();
-      reports$.next({ type: 'closed' });
-      reports$.complete();
+    hear: (command) => {
+      switch (command.type) {
+        case 'used':
+          for (const [key, times] of command.pairs) if (pairOf(key) !== null) counters.add(key, times, now());
+          break;
+        case 'settings':
+          settings = command.settings;
+          actor.send({ type: 'limits.changed', limits: settings.policy });
+          break;
+        case 'writes':
+          actor.send({ type: command.rose ? 'writes.rose' : 'writes.eased' });
+          break;
+        case 'leaseGranted':
+          if (command.id === lease) actor.send({ type: 'lease.granted', pressure: command.pressure });
+          break;
+        case 'leaseRefused':
+          if (command.id !== lease) break;
+          lease = null;
+          actor.send({ type: 'lease.refused' });
+          break;
+        case 'stop':
+          actor.send({ type: 'advisor.stop' });
+          break;
+      }
     },
-  });
-  const dump = (): RollupDump => {
-    const { value, context } = actor.getSnapshot();
-    const { decisions, units, rows, samples, pauses, limits, lastFailure } = context;
-    const counts = counters.counts();
-    const shown = verdictsNow(verdicts, desired, counts);
-    return {
-      state: stateText(value),
-      decisions,
-      decidedAt,
-      verdicts: shown,
-      units,
-      rows,
-      samples,
-      pauses,
-      limits,
-      lastFailure,
-    };
-  };
-  actor.start();
-  commands = options.commands$.subscribe((message) => {
-    switch (message.type) {
-      case 'used':
-        for (const [key, times] of message.pairs) if (pairOf(key) !== null) counters.add(key, times, now());
-        break;
-      case 'settings':
-        settings = message.settings;
-        actor.send({ type: 'limits.changed', limits: settings.policy });
-        break;
-      case 'writes':
-        actor.send({ type: message.rose ? 'writes.rose' : 'writes.eased' });
-        break;
-      case 'leaseGranted':
-        if (message.id === lease) actor.send({ type: 'lease.granted', pressure: message.pressure });
-        break;
-      case 'leaseRefused':
-        if (message.id !== lease) break;
-        lease = null;
-        actor.send({ type: 'lease.refused' });
-        break;
-      case 'stop':
-        actor.send({ type: 'advisor.stop' });
-        break;
-      case 'dump':
-        reports$.next({ type: 'dumped', dump: dump() });
-        break;
-      case 'ping':
-        reports$.next({ type: 'pong' });
-        break;
-    }
   });
   return { actor, reports$ };
 }
@@ -317,30 +285,6 @@ function pairsOf(keys: readonly string[]): RollupPair[] {
   return keys.map(pairOf).filter((pair) => pair !== null);
 }
 
-/** The last decision with the counts as they are now; before there was one, what the last run has left. */
-function verdictsNow(
-  verdicts: readonly Verdict[],
-  desired: readonly RollupPair[],
-  counts: ReadonlyMap<string, number>,
-): Verdict[] {
-  const judged = new Set(verdicts.map(({ field }) => field));
-  const kept = desired
-    .filter(({ key }) => !judged.has(key))
-    .map(({ key }, index): Verdict => ({ field: key, count: 0, priority: index + 1, why: 'stays' }));
-  const known = new Set([...judged, ...kept.map(({ field }) => field)]);
-  const counted = [...counts.keys()]
-    .filter((key) => !known.has(key))
-    .map((key): Verdict => ({ field: key, count: 0, priority: null, why: 'rare' }));
-  return [...verdicts, ...kept, ...counted]
-    .slice(0, SHOWN_VERDICTS)
-    .map((verdict) => ({ ...verdict, count: counts.get(verdict.field) ?? 0 }));
-}
-
-/** Plain data for the machine and for other threads. */
 function failureOf(error: unknown): RollupFailure {
-  const { code } = error as { code?: unknown };
-  return {
-    code: sqliteCode(error) ?? (typeof code === 'string' ? code : 'ERR_ROLLUPS'),
-    message: errorText(error),
-  };
+  return plainFailure(error, 'ERR_ROLLUPS');
 }

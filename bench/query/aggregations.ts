@@ -60,6 +60,7 @@ function questions(shards: number): readonly Question[] {
       by: 'shell',
       records: 1,
       rows: shards,
+      limit: 2,
     },
     {
       query: 'LOGS TOP 10 BY origin',
@@ -68,6 +69,7 @@ function questions(shards: number): readonly Question[] {
       by: 'shell',
       records: Math.min(10, ORIGINS),
       rows: Math.min(10, ORIGINS),
+      limit: 2,
     },
     {
       query: 'METRIC load[] SINCE 400d ago AVG_OVER 1h',

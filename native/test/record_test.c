@@ -105,6 +105,16 @@ static void whole_records(void) {
   EXPECT(HAS("a", "\x01"));
   msgpack_writer_free(&record);
 
+  title("[QL-120] [QX-31] pairs keep their order, whichever of them are copied, rewritten or left out");
+  record = build(false, BYTES("\x8c\xa1" "a\x01\xa1" "b\x02\x05\x07\xa1" "c\xca\x3f\xc0\x00\x00\xa1" "d\x03\xa1" "a\x09"
+                              "\xa1" "e\x04\xa6" "cpu_id\x07\xa1" "f\xa1\xff\xa1" "g\x05\xa2" "h\xff\x06\xa1" "i\x08"), NULL, 0);
+  static const char tail[] = "\xa1" "a\x01\xa1" "b\x02\xa1" "c\xcb\x3f\xf8\x00\x00\x00\x00\x00\x00\xa1" "d\x03\xa1" "e\x04"
+                             "\xa1" "f\xa3" FFFD "\xa1" "g\x05\xa4" "h" FFFD "\x06\xa1" "i\x08";
+  size_t tail_length = sizeof tail - 1;
+  EXPECT(pairs(&record) == 18);
+  EXPECT(record.length > tail_length && memcmp(record.bytes + record.length - tail_length, tail, tail_length) == 0);
+  msgpack_writer_free(&record);
+
   title("[QL-46] a column hides the payload key of its name");
   record = build(false, BYTES("\x82\xa6" "cpu_id\x07\xa1" "a\x01"), NULL, 0);
   EXPECT(pairs(&record) == 10);

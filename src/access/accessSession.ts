@@ -158,9 +158,16 @@ export class AccessSession {
     return this.#descriptor(type, identifier)?.compiled.hasObjectAces === true;
   }
 
-  /** Whether the very spelling of an identifier may matter, which patterns and SQL compare without case. */
-  tellsSpellingsApart(type: DataType, identifier: string): boolean {
-    return this.#descriptor(type, identifier)?.compiled.hasConditions === true;
+  /**
+   * Whether the very spelling of an identifier, of any without one, may matter, which patterns and SQL
+   * compare without case.
+   */
+  tellsSpellingsApart(type: DataType, identifier?: string): boolean {
+    const descriptors =
+      identifier === undefined
+        ? this.#views[type].all.map(({ descriptor }) => descriptor)
+        : [this.#descriptor(type, identifier)];
+    return descriptors.some((descriptor) => descriptor?.compiled.hasConditions === true);
   }
 
   /**

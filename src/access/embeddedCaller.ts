@@ -1,5 +1,5 @@
 /** A caller on ordinary Linux: the embedded engine over a token of Unix credentials (HOST-66, HOST-71). */
-import { encode } from '@msgpack/msgpack';
+import { encode } from '../host/msgpack.js';
 import { type AccessCheckResult, type AuditTrigger, accessCheck } from './accessCheck.js';
 import type { Caller, CheckRequest } from './caller.js';
 import { claimTable } from './claims.js';

@@ -106,6 +106,7 @@ export class SecurityPatterns {
   readonly #reported = new Map<DataType, string>();
   #generation = 0;
   #refreshing: Promise<void> | null = null;
+  readonly #listeners = new Set<() => void>();
 
   /** Nothing is read yet: everything is denied until the first `refresh`. */
   constructor(
@@ -116,6 +117,15 @@ export class SecurityPatterns {
   /** Grows with every change; equal numbers mean equal answers of `view`. */
   get generation(): number {
     return this.#generation;
+  }
+
+  /**
+   * Calls back with every change that is told of, maybe several times for one edit: who waits for nothing
+   * else, such as a stream, would not ask. Returns the end of it.
+   */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   /** What holds now. Later changes do not reach it. */
@@ -163,6 +173,7 @@ export class SecurityPatterns {
     this.#stale.add(type);
     const view = this.#views.get(type);
     if (view !== undefined) this.#views.set(type, view.without(names));
+    for (const listener of [...this.#listeners]) listener();
   }
 
   /**

@@ -1,6 +1,6 @@
-/** `evctl config`: every setting with its value in force, from the running eventd or from a hive file. */
+/** `evctl config`: every setting with its value in force, from the running eventd or from its registry. */
 import { readSettingValues } from '../registry/edit.js';
-import { foldName } from '../registry/names.js';
+import { EVENTD_KEY, foldName } from '../registry/names.js';
 import {
   rangeText,
   readSettingMessage,
@@ -9,15 +9,17 @@ import {
   settingText,
 } from '../registry/settingReport.js';
 import { SETTING_NAMES, type SettingName, type SettingValue, settingOf } from '../registry/settings.js';
+import { openRegistry, type RegistrySource, sourceName, usualSource } from '../registry/source.js';
+import type { RegistryValue } from '../registry/value.js';
 import { ConnectionFailure, checkPath } from '../wire/client.js';
-import { type CommandContext, CommandFailure } from './context.js';
+import { type CommandContext, CommandFailure, namedRegistry } from './context.js';
 import { linesOf } from './inspectCommand.js';
 import { UsageError } from './options.js';
 import { jsonString, type Paint, padTo, visible } from './terminal.js';
 
 /** Settings, and who told them. */
 interface Configuration {
-  readonly from: 'eventd' | 'hive';
+  readonly from: 'eventd' | RegistrySource['kind'];
   /** What the reader has to know of where they come from; empty = nothing. */
   readonly notes: readonly string[];
   readonly settings: readonly SettingState[];
@@ -31,8 +33,8 @@ interface Configuration {
 export async function runConfig(context: CommandContext): Promise<void> {
   const { options, output, paint } = context;
   const wanted = new Set(options.positionals.map(settingName));
-  const file = options.get('registry') ?? '';
-  const told = options.named.has('registry') ? await fromHive(file, null) : await ask(context, file);
+  const source = usualSource(namedRegistry(context));
+  const told = options.named.has('registry') ? await fromRegistry(source, null) : await ask(context, source);
   const settings = told.settings.filter(({ key }) => wanted.size === 0 || wanted.has(key));
   if (options.get('format') === 'jsonl') {
     await output.write(settings.map((state) => jsonLine(state, told.from)).join(''));
@@ -56,15 +58,15 @@ function isRequired(key: SettingName): boolean {
   return setting.type === 'path' && setting.required;
 }
 
-/** The running eventd, else the hive file. */
-async function ask(context: CommandContext, file: string): Promise<Configuration> {
+/** The running eventd, else what it would read. */
+async function ask(context: CommandContext, source: RegistrySource): Promise<Configuration> {
   const path = context.options.get('debug-socket') ?? '';
   checkPath(path);
   try {
     return await fromEventd(path, context.signal);
   } catch (error) {
     if (!(error instanceof ConnectionFailure || error instanceof CommandFailure)) throw error;
-    return fromHive(file, error.message);
+    return fromRegistry(source, error.message);
   }
 }
 
@@ -74,10 +76,11 @@ async function fromEventd(path: string, signal: AbortSignal): Promise<Configurat
     if (message?.type === '@eventd.refused') throw new CommandFailure(`${path}: ${String(message.reason)}`);
     if (line === null || message?.type === '@eventd.ready') break;
     if (message?.type !== '@eventd.configuration' || !Array.isArray(message.settings)) continue;
-    const unavailable = typeof message.unavailable === 'string' ? message.unavailable : null;
+    const { unavailable, registry } = message;
+    const notes = typeof registry === 'string' ? [`eventd reads ${registry}`] : [];
     return {
       from: 'eventd',
-      notes: unavailable === null ? [] : [`eventd keeps what it read last: ${unavailable}`],
+      notes: typeof unavailable === 'string' ? [`eventd keeps what it read last: ${unavailable}`] : notes,
       settings: message.settings.map(readSettingMessage).filter((state) => state !== null),
     };
   }
@@ -93,19 +96,31 @@ function parsed(line: string): Readonly<Record<string, unknown>> | null {
   }
 }
 
-async function fromHive(file: string, whyNotAsked: string | null): Promise<Configuration> {
+async function fromRegistry(source: RegistrySource, whyNotAsked: string | null): Promise<Configuration> {
   const asked = whyNotAsked === null ? '' : ` (eventd was not asked: ${whyNotAsked})`;
+  const name = sourceName(source);
   try {
     return {
-      from: 'hive',
-      notes: [`what a start would take from ${file}${asked}`],
-      settings: settingStates(await readSettingValues(file), null),
+      from: source.kind,
+      notes: [`what a start would take from ${name}${asked}`],
+      settings: settingStates(await valuesOf(source), null),
     };
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     const code = 'syscall' in error && 'code' in error ? String(error.code) : null;
-    const reason = code === null ? error.message : `${file}: ${code === 'ENOENT' ? 'no such file' : code}`;
+    const reason = code === null ? error.message : `${name}: ${code === 'ENOENT' ? 'no such file' : code}`;
     throw new CommandFailure(`${reason}${asked}`);
+  }
+}
+
+/** A hive file is read whoever owns it, which a start would not do. */
+async function valuesOf(source: RegistrySource): Promise<readonly RegistryValue[]> {
+  if (source.kind === 'hive') return readSettingValues(source.file);
+  const registry = await openRegistry(source, { warn: () => undefined });
+  try {
+    return await registry.readValues(EVENTD_KEY);
+  } finally {
+    await registry.close();
   }
 }
 

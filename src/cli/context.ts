@@ -36,6 +36,12 @@ export interface CommandContext {
   readonly signal: AbortSignal;
 }
 
+/** The registry file that the user named, by `--registry` or in the environment; null = none. */
+export function namedRegistry({ options, env }: Pick<CommandContext, 'options' | 'env'>): string | null {
+  const isNamed = options.named.has('registry') || env.EVENTD_REGISTRY !== undefined;
+  return isNamed ? (options.get('registry') ?? null) : null;
+}
+
 /** Exit codes of every program. */
 export const EXIT = { done: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 

@@ -1,4 +1,5 @@
 /** The program evctl: command line in, exit code out. */
+import { packageVersion } from '../host/version.js';
 import { ConnectionFailure, QueryFailure } from '../wire/client.js';
 import {
   type CommandContext,
@@ -13,7 +14,6 @@ import { type Environment, type ParsedOptions, parseOptions, splitCommand, Usage
 import { Output, OutputClosed } from './output.js';
 import { runQuery } from './queryCommand.js';
 import { type ColorMode, paintFor, visible } from './terminal.js';
-import { packageVersion } from './version.js';
 
 /**
  * Runs evctl.

@@ -161,7 +161,7 @@ Prints a script that completes options, keywords, fields, and the names that are
 Shows settings, all by default: the value in force, default and range, where the value comes from, and
 whether a change applies live or at a restart. Sources: hive, default, and kept, where the hive's value is
 invalid or waits for a restart; the reason stands below. The running eventd is asked on its debug socket.
-With --registry, or where it cannot be asked, the hive file shows what a start would take.
+With --registry, or where it cannot be asked, the registry shows what a start would take.
 `,
   emit: `Usage: evctl emit [OPTIONS] TYPE JSON
        evctl emit [OPTIONS] TYPE -    (one JSON value per line from standard input)

@@ -1,24 +1,25 @@
 /**
  * `evctl --explain`: how eventd would run a query. The plan is made here, by the code that makes it in eventd, and
- * SQLite is asked in each database which indexes it would use; nothing is executed. It needs to read the stores itself,
+ * SQLite is asked in each database which indexes it would use; of the query itself nothing is executed. It needs to read the stores itself,
  * which the query socket's callers usually may not.
  */
 
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
+import { chosenSql } from '../indexes/choice.js';
 import { addonPath } from '../native/addon.js';
 import { QueryError } from '../query/errors.js';
-import type { JobParam, QueryJob, Statement, StoreName } from '../query/job.js';
+import type { ChosenStatement, JobParam, QueryJob, Statement, StoreName } from '../query/job.js';
 import { readSettings } from '../registry/configuration.js';
-import { openEmbeddedRegistry } from '../registry/embedded.js';
 import { EVENTD_KEY } from '../registry/names.js';
 import { SETTINGS } from '../registry/settings.js';
+import { openRegistry, usualSource } from '../registry/source.js';
 import { EventDatabases } from '../stores/eventDatabases.js';
 import { LOG_SCHEMA } from '../stores/logSchema.js';
 import { METRIC_SCHEMA } from '../stores/metricSchema.js';
 import { openReadOnly } from '../stores/readConnection.js';
 import { readableFiles } from '../stores/singleStore.js';
-import { type CommandContext, CommandFailure, type PlanSettings } from './context.js';
+import { type CommandContext, CommandFailure, namedRegistry, type PlanSettings } from './context.js';
 import type { Ask } from './queryText.js';
 import { type Paint, visible } from './terminal.js';
 import { shortText, timeText } from './valueText.js';
@@ -29,13 +30,13 @@ type StorePaths = Readonly<Record<StoreName, string>>;
 interface Step {
   readonly title: string;
   readonly store: StoreName | 'scratch';
-  readonly statement: Statement;
+  readonly statement: ChosenStatement;
 }
 
 /** @throws {CommandFailure} when the query is refused, or a store cannot be read */
 export async function runExplain(context: CommandContext, ask: Ask): Promise<void> {
   const { options, output, paint, plan } = context;
-  const { paths, settings } = await findInstallation(options.get('store-dir'), options.get('registry') ?? '');
+  const { paths, settings } = await findInstallation(options.get('store-dir'), namedRegistry(context));
   const job = await planned(() => plan(ask.text, settings));
   const steps = stepsOf(job);
   const databases = new Map<Step['store'], readonly string[]>();
@@ -75,7 +76,10 @@ interface Installation {
 }
 
 /** Below a directory laid out as usual, with default settings; or as the registry says. */
-async function findInstallation(directory: string | undefined, registryFile: string): Promise<Installation> {
+async function findInstallation(
+  directory: string | undefined,
+  registryFile: string | null,
+): Promise<Installation> {
   if (directory !== undefined)
     return {
       paths: {
@@ -90,7 +94,7 @@ async function findInstallation(directory: string | undefined, registryFile: str
     };
   const hint = 'name the registry file with --registry or the directory of the stores with --store-dir';
   try {
-    const registry = await openEmbeddedRegistry(registryFile, { warn: () => undefined });
+    const registry = await openRegistry(usualSource(registryFile), { warn: () => undefined });
     try {
       const { settings, problems } = readSettings(await registry.readValues(EVENTD_KEY));
       if (settings === null)
@@ -162,7 +166,7 @@ function stageTitle(stage: QueryJob['stages'][number], name: string): string {
   return `${stage.function}: ${name}`;
 }
 
-function isStatement(value: unknown): value is Statement & { readonly store?: StoreName } {
+function isStatement(value: unknown): value is ChosenStatement & { readonly store?: StoreName } {
   return (
     typeof value === 'object' &&
     value !== null &&
@@ -193,7 +197,7 @@ function paramText(param: JobParam): string {
 }
 
 /** The plan of a statement in each database; databases with the same plan are told together. */
-function storePlan(statement: Statement, files: readonly string[]): string {
+function storePlan(statement: ChosenStatement, files: readonly string[]): string {
   if (files.length === 0) return '   no database, no records\n';
   const plans = new Map<string, string[]>();
   for (const file of files) {
@@ -230,11 +234,13 @@ interface PlanRow {
   readonly detail: string;
 }
 
-function planIn(open: () => Database.Database, name: string, { sql, params }: Statement): string {
+function planIn(open: () => Database.Database, name: string, statement: ChosenStatement): string {
   try {
     const database = open();
     try {
       database.loadExtension(addonPath);
+      const sql = chosenSql(database, statement, (values) => values.map(bound));
+      const { params } = statement;
       return planText(explained(database.prepare(`EXPLAIN QUERY PLAN ${sql}`), params.map(bound)));
     } finally {
       database.close();

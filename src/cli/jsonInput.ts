@@ -2,7 +2,7 @@
  * JSON on its way into an event payload. Unlike JSON.parse it keeps the digits of every integer of
  * 64 bits, and takes keys such as `__proto__` for mere keys.
  */
-import { encode } from '@msgpack/msgpack';
+import { encode } from '../host/msgpack.js';
 
 /** The text is no JSON; `offset` counts characters from 0. */
 export class JsonInputError extends Error {

@@ -100,7 +100,7 @@ async function writerFor(context: CommandContext, { query }: Ask): Promise<Recor
   const known = knownColumns(query);
   switch (format) {
     case 'jsonl':
-      return { message: (records) => records.map(jsonLine) };
+      return { message: (records) => records.map(jsonLine).join('') };
     case 'msgpack':
       if (terminal) throw new UsageError('msgpack is not for terminals; redirect standard output');
       return { message: (records) => records.map(({ raw }) => raw) };

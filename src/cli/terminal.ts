@@ -20,9 +20,12 @@ export function visible(text: string): string {
   });
 }
 
+/** Nothing in it that JSON or a terminal could take for something else: most of what there is to write. */
+const PLAIN_ASCII = /^[ !#-[\]-~]*$/;
+
 /** JSON text of a string in which every unsafe character is a JSON escape; still the same string when parsed. */
 export function jsonString(text: string): string {
-  return escapeUnsafe(JSON.stringify(text));
+  return PLAIN_ASCII.test(text) ? `"${text}"` : escapeUnsafe(JSON.stringify(text));
 }
 
 /** JSON text with every unsafe character as a JSON escape. Only strings can hold one, so its meaning stays. */

@@ -12,8 +12,8 @@ import {
   UsageError,
 } from '../cli/options.js';
 import { visible } from '../cli/terminal.js';
-import { packageVersion } from '../cli/version.js';
 import { readableLogLine } from '../host/logLine.js';
+import { packageVersion } from '../host/version.js';
 import { DevHost, type DevHostOptions, type HostEnd } from './host.js';
 import { DevHostError } from './layout.js';
 import { ProgramFailure, type ProgramState } from './program.js';

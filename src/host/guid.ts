@@ -2,7 +2,12 @@
  * GUIDs as KMES stores them (KMES-10): 16 bytes, the first three parts little-endian, the last
  * eight bytes as they are. Everything in eventd carries this form; text appears only at the edges.
  */
-import { createHash, randomFillSync } from 'node:crypto';
+import { createRequire } from 'node:module';
+
+const require = createRequire(import.meta.url);
+
+/** Loaded when it is first needed: most threads only read GUIDs, and it is a fifteenth of their start. */
+const crypto = () => require('node:crypto') as typeof import('node:crypto');
 
 /** Bytes of a GUID. */
 export const GUID_LENGTH = 16;
@@ -103,7 +108,7 @@ function stamp(bytes: Uint8Array, version: number): Uint8Array {
 
 /** A random version 4 GUID from the CSPRNG; the version bits keep it from being nil (KMES-21..23). */
 export function newGuid(): Uint8Array {
-  return stamp(randomFillSync(new Uint8Array(GUID_LENGTH)), 4);
+  return stamp(crypto().randomFillSync(new Uint8Array(GUID_LENGTH)), 4);
 }
 
 /**
@@ -113,6 +118,7 @@ export function newGuid(): Uint8Array {
  * @param name text, hashed as UTF-8
  */
 export function nameGuid(namespace: Uint8Array, name: string): Uint8Array {
-  const digest = createHash('sha1').update(toNetworkOrder(namespace)).update(name, 'utf8').digest();
+  const hash = crypto().createHash('sha1').update(toNetworkOrder(namespace));
+  const digest = hash.update(name, 'utf8').digest();
   return stamp(fromNetworkOrder(digest.subarray(0, GUID_LENGTH)), 5);
 }

@@ -1,4 +1,4 @@
-import { encode } from '@msgpack/msgpack';
+import { encode } from '../host/msgpack.js';
 import { NO_IDENTITY } from './identity.js';
 import type { EmitLimits, KmesKeyName } from './limits.js';
 import { isKmesKey, rangeError } from './limits.js';

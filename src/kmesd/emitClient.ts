@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { Decoder, Encoder } from '@msgpack/msgpack';
+import { Decoder, Encoder } from '../host/msgpack.js';
 import { encodeFrame, FrameDecoder } from '../wire/frame.js';
 
 /** A call kmesd refused, or a broken connection. `code` is the errno name, such as EPERM or EAGAIN. */

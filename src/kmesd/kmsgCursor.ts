@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readFileSync, writeSync } from 'node:fs';
-import { decode } from '@msgpack/msgpack';
 import { isNilGuid } from '../host/guid.js';
+import { decode } from '../host/msgpack.js';
 import { readRing } from './ringReader.js';
 import type { Ring } from './rings.js';
 

@@ -1,5 +1,5 @@
 import { closeSync, constants, openSync, readSync } from 'node:fs';
-import { encode } from '@msgpack/msgpack';
+import { encode } from '../host/msgpack.js';
 import type { NativeAddon, ProducerEvent } from '../native/addon.js';
 import { HEADER_BYTES, ORIGIN_USERSPACE } from './emission.js';
 import { errnoOf, reasonOf } from './failure.js';

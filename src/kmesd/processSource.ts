@@ -1,4 +1,4 @@
-import { encode } from '@msgpack/msgpack';
+import { encode } from '../host/msgpack.js';
 import type { ProducerIdentity } from '../native/addon.js';
 import { ORIGIN_USERSPACE } from './emission.js';
 import { reasonOf } from './failure.js';

@@ -1,5 +1,5 @@
 import { constants } from 'node:os';
-import { Decoder, Encoder } from '@msgpack/msgpack';
+import { Decoder, Encoder } from '../host/msgpack.js';
 import { type EmitEntry, MAX_BATCH_ENTRIES, type PayloadCheck } from './emission.js';
 
 /** Largest request body; 256 events of the default 64 KiB fit. */

@@ -7,463 +7,67 @@
  */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-
-declare const handle: unique symbol;
-/** A process-wide reference to a native object of one kind. */
-export type Handle<Kind extends string> = number & { readonly [handle]: Kind };
-export type RingHandle = Handle<'ring'>;
-export type ProducerHandle = Handle<'producer'>;
-export type ChannelHandle = Handle<'channel'>;
-export type SegmentHandle = Handle<'segment'>;
-export type DrainHandle = Handle<'drain'>;
-export type CursorHandle = Handle<'cursor'>;
-export type CopyHandle = Handle<'copy'>;
-export type TailHandle = Handle<'tail'>;
-export type ReceiverHandle = Handle<'receiver'>;
-export type DatagramsHandle = Handle<'datagrams'>;
-export type SeriesCacheHandle = Handle<'seriesCache'>;
-export type MetricHandle = Handle<'metric'>;
-export type RangesHandle = Handle<'ranges'>;
-
-/** What a ring's metadata said when it was mapped. */
-export interface RingInfo {
-  readonly ring: RingHandle;
-  readonly cpu: number;
-  /** Data bytes, a power of two. */
-  readonly capacity: number;
-  readonly generation: bigint;
-}
-
-/** Live positions of a ring. */
-export interface RingStatus {
-  readonly writePos: bigint;
-  readonly tailPos: bigint;
-  readonly generation: bigint;
-  readonly capacity: number;
-}
-
-/** The three identity stamps of an event, 16 bytes each: effective token, true token, process. */
-export interface ProducerIdentity {
-  readonly effectiveToken: Uint8Array;
-  readonly trueToken: Uint8Array;
-  readonly process: Uint8Array;
-}
-
-/** One event to write; `type` and `payload` are stored as they are. */
-export interface ProducerEvent {
-  readonly type: Uint8Array;
-  readonly payload: Uint8Array;
-}
-
-/** What one taken segment holds. */
-export interface SegmentInfo {
-  readonly segment: SegmentHandle;
-  /** Rows it will insert: KMES events plus gap records. */
-  readonly rows: number;
-  readonly events: number;
-  readonly gaps: number;
-  readonly bytes: number;
-  /** CLOCK_MONOTONIC ns at which its first entry was appended. */
-  readonly openedAt: bigint;
-}
-
-/** A maximal contiguous run of one CPU's sequences inside a segment. */
-export interface SegmentRun {
-  readonly kind: 'events' | 'gap';
-  readonly cpu: number;
-  readonly first: bigint;
-  readonly last: bigint;
-  /** Header timestamp (ns) of the last event seen on that CPU before the run; null if there is none. */
-  readonly previousTimestamp: bigint | null;
-  /** For gaps: header timestamp of the revealing event. Null for event runs. */
-  readonly revealingTimestamp: bigint | null;
-  /** For gaps: CLOCK_REALTIME ns of the detection. Null for event runs. */
-  readonly detectedAt: bigint | null;
-  /** For gaps: why the numbers are missing (STO-8). Null for event runs. */
-  readonly cause: 'ring_loss' | 'restart' | null;
-}
-
-/** Values of STO-15 that hold once the segment's transaction is committed. */
-export interface SegmentWatermark {
-  readonly cpu: number;
-  /** Highest sequence of the CPU stored or gap-recorded by this shard. */
-  readonly last: bigint;
-  /** Everything of the CPU up to here is stored or gap-recorded, in whichever shard. */
-  readonly settled: bigint;
-}
-
-export interface ChannelStatus {
-  readonly rows: number;
-  readonly bytes: number;
-  readonly maxRows: number;
-  /** Drain threads blocked on this channel. */
-  readonly blocked: number;
-}
-
-/** What a drain thread reports to its actor. Never one per event. */
-export type DrainEvent =
-  /** The channel at `index` turned non-empty, or passed half its room. */
-  | { readonly type: 'available'; readonly index: number; readonly rows: number }
-  /** The ring is empty and the thread goes to sleep on the futex. */
-  | { readonly type: 'idle' }
-  /** No room in the channel at `index`: reading is paused, events stay in the ring. */
-  | { readonly type: 'throttled'; readonly index: number }
-  | { readonly type: 'resumed'; readonly index: number }
-  /** KMES overwrote unread events; reading went on at the tail. */
-  | { readonly type: 'lapped'; readonly from: bigint; readonly to: bigint }
-  /** An insane event prefix; reading went on at `to`. */
-  | { readonly type: 'corrupt'; readonly from: bigint; readonly to: bigint }
-  | { readonly type: 'gap'; readonly first: bigint; readonly last: bigint }
-  /** Ring fill crossed a limit: 0 normal, 1 elevated, 2 emergency. `fill` is 0..1. */
-  | { readonly type: 'pressure'; readonly level: 0 | 1 | 2; readonly fill: number }
-  /** The ring was replaced; the old one is drained to its end and the thread waits for `drainReattach`. */
-  | { readonly type: 'generation'; readonly lastSequence: bigint }
-  | { readonly type: 'reattached'; readonly generation: bigint; readonly capacity: number }
-  /** The final drain cycle is over; nothing more will be appended. */
-  | { readonly type: 'finished'; readonly lastSequence: bigint };
-
-export interface DrainOptions {
-  readonly ring: RingHandle;
-  readonly cpu: number;
-  /** The CPU's shard channels in round-robin order. */
-  readonly channels: readonly ChannelHandle[];
-  /** Sequence tracker to start from; 0n = nothing seen in this boot. */
-  readonly lastSequence: bigint;
-  /** Header timestamp (ns) of the event `lastSequence` names, if known. */
-  readonly lastTimestamp: bigint | null;
-  /**
-   * Sorted, disjoint, inclusive [first, last] pairs above `lastSequence` that are stored or
-   * gap-recorded already: first0, last0, first1, last1, ...
-   */
-  readonly covered: BigUint64Array;
-  /** Ring fill in percent at which pressure becomes elevated and emergency. */
-  readonly elevatedPercent: number;
-  readonly emergencyPercent: number;
-}
-
-export interface DrainStatus {
-  readonly lastSequence: bigint;
-  readonly readPos: bigint;
-  readonly events: bigint;
-  readonly gaps: bigint;
-  /** Sequences inside gap records made so far. */
-  readonly lost: bigint;
-  /** Highest ring fill seen since start, 0..1. */
-  readonly peakFill: number;
-}
-
-/** A value bound to SQL: bigint INTEGER, number REAL, string TEXT, bytes BLOB. */
-export type SqlValue = bigint | number | string | Uint8Array | null;
-
-/** One database of a fan-out: a prepared SELECT on the connection with this slot number. */
-export interface CursorPart {
-  readonly slot: number;
-  readonly sql: string;
-  readonly params: readonly SqlValue[];
-}
-
-/** One field of a SELECT list: a header column or a payload path. */
-export interface CursorField {
-  readonly name: string;
-  /** Index into EVENT_COLUMNS, or -1 for a payload path. */
-  readonly column: number;
-  /** Path segments, for a payload path and for the fallback of a NULL column. */
-  readonly path: readonly string[];
-}
-
-/**
- * A merged read over several databases. Every part's SELECT yields, in this order: one column per
- * sort key, then EVENT_COLUMNS and the payload, or, where `encoded`, the record itself as a msgpack
- * map; its rows are sorted by the sort keys.
- */
-export interface CursorOptions {
-  readonly parts: readonly CursorPart[];
-  readonly sort: readonly { readonly descending: boolean }[];
-  readonly skip: bigint;
-  /** Null = no limit. */
-  readonly take: bigint | null;
-  /** Null = all header columns and all top-level payload fields. Without meaning where `encoded`. */
-  readonly fields: readonly CursorField[] | null;
-  /** What each event type shows (`encodeShown`); null, or left out, = everything. Not where `encoded`. */
-  readonly shown?: Uint8Array | null;
-  readonly encoded: boolean;
-}
-
-export interface CursorChunk {
-  readonly records: number;
-  /** True when nothing is left. */
-  readonly done: boolean;
-  /** One complete wire frame `{status: "ok", records: [...]}` with its length prefix. */
-  readonly frame: Uint8Array;
-}
-
-/** The numeric condition of a METRIC filter (QL-111): one number, or a list for IN and NOT_IN. */
-export interface RangesTest {
-  readonly operator: '==' | '!=' | '>' | '>=' | '<' | '<=' | 'IN' | 'NOT_IN';
-  /** Integers as bigint, -2^63 to 2^64-1. */
-  readonly numbers: readonly (bigint | number)[];
-}
-
-/**
- * Makes time ranges of the rows of SELECTs with two columns, merging the databases (QL-112, QL-114).
- * Spans: a row is a range, from and to, sorted by from. Samples: a row is a timestamp and a value.
- */
-export interface RangesOptions {
-  /**
-   * One per database. Of samples the parameters are not given here: they are series id, lowest and highest
-   * timestamp; rows are sorted by timestamp, then age.
-   */
-  readonly parts: readonly CursorPart[];
-  /** Bytes of the ranges at most, 16 each; beyond it rangesStep throws ERR_TOO_LARGE. */
-  readonly maxBytes: number;
-  /** Null: the rows are spans. */
-  readonly samples: SamplesOptions | null;
-}
-
-/** The ranges are the times at which the mean of the newest values of a unit's series fulfils the test, for any unit. */
-export interface SamplesOptions {
-  /** The ranges are cut to these, both included. */
-  readonly from: bigint;
-  readonly to: bigint;
-  /** Timestamp of the oldest sample that still counts at `from`. */
-  readonly oldest: bigint;
-  readonly test: RangesTest;
-  /** The unit of each series: ascending from 0 without holes. */
-  readonly units: readonly number[];
-  /** Of equal timestamps in one series that of the source named first is the newest. */
-  readonly sources: readonly SamplesSource[];
-}
-
-/** One series in one database. */
-export interface SamplesSource {
-  /** Index into `parts`. */
-  readonly database: number;
-  /** Its id there. */
-  readonly id: bigint;
-  /** Index into `units`. */
-  readonly series: number;
-  /** Ranges within which no sample of it fulfils the test: of each only the first need be read. */
-  readonly skip: Uint8Array | null;
-}
-
-export interface RangesSlice {
-  /** Of the ranges found so far. */
-  readonly bytes: number;
-  /** Sorted disjoint pairs of little-endian int64, both ends included; null until all rows are used. */
-  readonly ranges: Uint8Array | null;
-}
-
-/** A copy between two connections of the calling thread: one SELECT, one INSERT. */
-export interface CopyOptions {
-  readonly from: CursorPart;
-  /** The INSERT takes as many parameters as there are values. */
-  readonly into: Pick<CursorPart, 'slot' | 'sql'>;
-  /** Null: each row as it is. */
-  readonly group: (GroupOptions & { readonly maxBytes: number }) | null;
-}
-
-/**
- * Rows become groups on their way. A row has its keys, then the argument of sum, min and max. The INSERT
- * gets for every key its base and its type (native/group_key.h), then the number of rows, a partial sum
- * for `sum_join`, or the key of a number; for `distinct` nothing more. Groups come in several pieces when
- * their table passes `maxBytes`, so the INSERT joins what it gets to what it has.
- */
-export interface GroupOptions {
-  /** Whether a column holds a key, as `msgpack_key` makes them, or the value itself. */
-  readonly keys: readonly { readonly encoded: boolean }[];
-  readonly function: 'distinct' | 'count' | 'sum' | 'min' | 'max';
-}
-
-export interface CopySlice {
-  /** Read into groups, and inserted. */
-  readonly rows: number;
-  /** Size of the row that did not fit into `maxBytes` any more, to be inserted first by the next step; else 0. */
-  readonly waitingBytes: number;
-  /** True when nothing is left. */
-  readonly done: boolean;
-}
-
-/** How series or values are made one; also what a window function does. */
-export type MetricFold = 'avg' | 'min' | 'max' | 'sum';
-
-/** A METRIC computation (QL-85..109); `native/metric_eval.h` says what the words mean. */
-export interface MetricComputation {
-  readonly function: 'sample' | 'rate' | 'delta' | 'quantile';
-  /** Between 0 and 1, for `quantile`; else 0. */
-  readonly quantile: number;
-  readonly shape: 'latest' | 'each' | 'total' | 'windows' | 'deltaWindows';
-  /** Each logical series by itself; else one result per name. */
-  readonly bySeries: boolean;
-  readonly combine: MetricFold;
-  readonly window: MetricFold;
-  /**
-   * Which rows of `rollups` may stand for their samples (QX-50): of a fold for `total` and `windows` by
-   * series, of `rate` and `delta` for `deltaWindows`.
-   */
-  readonly rollup: MetricFold | 'rate' | 'delta' | 'none';
-  /** At least 1. */
-  readonly windowNs: bigint;
-  /** Types of series this applies to: bits `1 << type`. */
-  readonly types: number;
-  /** Time range in ns, both ends included; `latest` looks at its end alone. */
-  readonly from: bigint;
-  readonly to: bigint;
-}
-
-export interface MetricOptions extends MetricComputation {
-  /**
-   * One per database. `series` selects id, name, labels, type; `samples` and `same` rowid, timestamp, value
-   * and histogram_data of one series, in order. Their last three parameters are bound here, whatever is given
-   * for them. `samples`: series id, a timestamp before the first, the last timestamp. `same`, for the rest of
-   * the samples at one timestamp: series id, timestamp, a rowid before the first. For `latest` there is no
-   * `same`, and `samples` goes backwards, with whether the sample fulfils WHERE as fifth column; it takes
-   * series id, last timestamp, count.
-   */
-  readonly parts: readonly {
-    readonly series: CursorPart;
-    readonly samples: CursorPart;
-    readonly same: CursorPart | null;
-  }[];
-  /** INSERTs of (id, name, labels, type) and of (timestamp, unit, n, value, histogram). */
-  readonly into: { readonly slot: number; readonly unit: string; readonly row: string };
-}
-
-export interface MetricProgress {
-  readonly done: boolean;
-  /** A series of a type this does not apply to; nothing was computed. */
-  readonly rejected: { readonly name: string; readonly type: number } | null;
-  /** Rows of the store looked at so far. */
-  readonly samples: number;
-  /** What the next row takes, if that is why the step ended; else 0. */
-  readonly waitingBytes: number;
-  /** Memory in all that the next step must be allowed, if it needs more; else 0. */
-  readonly waitingMemory: number;
-}
-
-/** A datagram socket of the log or the metric path (LOG-5, MET-13). */
-export interface ReceiverOptions {
-  readonly path: string;
-  /** Permission bits of the socket file, set right after bind (LOG-8). */
-  readonly mode: number;
-  /** Bytes the two buffers hold together; what finds them full is dropped and counted. */
-  readonly capacityBytes: number;
-}
-
-/** Figures of a receiver since it was opened. */
-export interface ReceiverStatus {
-  /** Taken from the socket, dropped ones included. */
-  readonly datagrams: bigint;
-  readonly bytes: bigint;
-  /** Found the buffer full. */
-  readonly dropped: bigint;
-  /** Longer than a datagram may be (LOG-12): dropped whole. */
-  readonly truncated: bigint;
-  /** Bytes that wait in the filling buffer. */
-  readonly waiting: number;
-  /** `receiverFinish` has read what was queued; nothing more will come. */
-  readonly finished: boolean;
-}
-
-/** Datagrams taken out of a receiver, to be decoded in steps. */
-export interface DatagramBatch {
-  readonly batch: DatagramsHandle;
-  readonly datagrams: number;
-  readonly bytes: number;
-  /** CLOCK_MONOTONIC ns at which its first datagram came. */
-  readonly openedAt: bigint;
-}
-
-/** One step of decoding. Invalid records are skipped in silence (LOG-18..23, MET-21..27). */
-export interface DecodedRecords {
-  /** Valid records in this step. */
-  readonly records: number;
-  /** The batch holds more bytes to decode. */
-  readonly more: boolean;
-}
-
-/** One step of metric decoding. */
-export interface DecodedSamples extends DecodedRecords {
-  /** Distinct series of this step that the cache does not know, numbered from 0. */
-  readonly unresolved: number;
-}
-
-/** A series to look up or to create (MET-28). */
-export interface SeriesKey {
-  readonly name: string;
-  /** Canonical label string (MET-29). */
-  readonly labels: string;
-  /** FNV-1a 64 of it, signed (MET-31). */
-  readonly labelHash: bigint;
-  /** 0 counter, 1 gauge, 2 histogram; of the first sample of this step. */
-  readonly type: 0 | 1 | 2;
-  /** Null for counter and gauge. */
-  readonly boundariesHash: bigint | null;
-}
-
-export interface PeerCredentials {
-  readonly pid: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly groups: readonly number[];
-}
-
-/** Which rows of a database a tail reads, and who is to see them. */
-export interface TailScanOptions {
-  /** A connection of the calling thread. */
-  readonly slot: number;
-  /** Rows with `after` < id <= `upTo`. */
-  readonly after: bigint;
-  readonly upTo: bigint;
-  /** Stops behind this many rows, or when a part has this many bytes. */
-  readonly maxRows: number;
-  readonly maxBytes: number;
-  readonly parts: readonly {
-    readonly program: number;
-    /** One byte per term about another store, 0 or 1 (STR-21); null when the program has none. */
-    readonly truths: Uint8Array | null;
-  }[];
-}
-
-/** What a scan found. */
-export interface TailScan {
-  /** Id of the last row read, or `after`. */
-  readonly last: bigint;
-  readonly rows: number;
-  /** There were no more rows in the range. */
-  readonly done: boolean;
-  /** The parts with matching rows: index in the options, and whole result messages, one behind the other. */
-  readonly matches: readonly {
-    readonly part: number;
-    readonly records: number;
-    readonly frames: Uint8Array;
-  }[];
-}
-
-/** One access check by the Peios kernel; every part is copied before the call returns. */
-export interface KacsCheck {
-  /** Descriptor of the caller's token. */
-  readonly token: number;
-  /** Self-relative security descriptor. */
-  readonly descriptor: Uint8Array;
-  readonly desired: number;
-  readonly mapping: {
-    readonly read: number;
-    readonly write: number;
-    readonly execute: number;
-    readonly all: number;
-  };
-  /** Entries of 20 bytes (u16 level, u16 zero, GUID); empty = no list. */
-  readonly nodes: Uint8Array;
-  /** Claim array; empty = none. */
-  readonly claims: Uint8Array;
-  /** UTF-8; empty = none. */
-  readonly context: Uint8Array;
-}
+import type {
+  ChannelStatus,
+  DrainEvent,
+  DrainOptions,
+  DrainStatus,
+  ProducerEvent,
+  ProducerIdentity,
+  RingInfo,
+  RingStatus,
+  SegmentInfo,
+  SegmentRun,
+  SegmentWatermark,
+} from './eventTypes.js';
+import type {
+  ChannelHandle,
+  CopyHandle,
+  CursorHandle,
+  DatagramsHandle,
+  DrainHandle,
+  MetricHandle,
+  ProducerHandle,
+  RangesHandle,
+  ReceiverHandle,
+  RingHandle,
+  SegmentHandle,
+  SeriesCacheHandle,
+  TailHandle,
+} from './handles.js';
+import type { LcsCalls } from './lcsTypes.js';
+import type {
+  CopyOptions,
+  CopySlice,
+  CursorChunk,
+  CursorOptions,
+  MetricOptions,
+  MetricProgress,
+  RangesOptions,
+  RangesSlice,
+  TailScan,
+  TailScanOptions,
+} from './queryTypes.js';
+import type {
+  DatagramBatch,
+  DecodedRecords,
+  DecodedSamples,
+  ReceiverOptions,
+  ReceiverStatus,
+  SeriesKey,
+} from './recordTypes.js';
+import type { KacsCheck, PeerCredentials } from './systemTypes.js';
 
 /** Header columns in the order a cursor expects them. */
 export { EVENT_COLUMNS } from '../stores/eventColumns.js';
+export type * from './eventTypes.js';
+export type * from './handles.js';
+export type * from './lcsTypes.js';
+export type * from './queryTypes.js';
+export type * from './recordTypes.js';
+export type * from './systemTypes.js';
 
-export interface NativeAddon {
+export interface NativeAddon extends LcsCalls {
   // Rings, consumer side (KMES-86..101, KMES-117..141).
   /** Maps the ring file, verified; throws EINVAL with a reason when it is no ring. */
   ringOpen(path: string): RingInfo;
@@ -541,8 +145,16 @@ export interface NativeAddon {
   /** From any thread: interrupts yieldable work after `ms`, if not before; false when there is none. */
   slotYield(slot: number, ms: number): boolean;
   cursorOpen(options: CursorOptions): CursorHandle;
-  /** At most this many records and about this many bytes. Throws code SQLITE_INTERRUPT when interrupted. */
-  cursorFetch(cursor: CursorHandle, maxRecords: number, maxBytes: number): CursorChunk;
+  /**
+   * At most this many records and about this many bytes. Throws code SQLITE_INTERRUPT when interrupted.
+   * @param spent memory of an earlier frame, which the new one takes where it fits
+   */
+  cursorFetch(
+    cursor: CursorHandle,
+    maxRecords: number,
+    maxBytes: number,
+    spent?: ArrayBuffer | null,
+  ): CursorChunk;
   cursorClose(cursor: CursorHandle): void;
 
   // Tails (STR-2..8): the rows of a committed batch, tested and encoded for many streams at once.

@@ -33,12 +33,37 @@ export interface Statement {
   readonly params: readonly JobParam[];
 }
 
+/** A way to find the rows of a SELECT over events: by indexes on fields. */
+export interface IndexSeek {
+  /** All of their rows together hold the result. The conditions are for the index on the field alone. */
+  readonly parts: readonly { readonly field: string; readonly condition: Statement }[];
+  /** The SELECT, spelt so that SQLite goes this way; same parameters. Null: SQLite does by itself. */
+  readonly sql: string | null;
+}
+
+/** The ways to find the rows of a SELECT over events; which is best differs from database to database (QX-13). */
+export interface IndexChoice {
+  readonly seeks: readonly IndexSeek[];
+  /** The condition on `timestamp`. */
+  readonly time: Statement;
+  /** The SELECT, spelt so that SQLite goes by time, or reads everything; same parameters. */
+  readonly byTime: string;
+  /** Where so many rows end the SELECT: rows of `hit`, 1 or 0, in the order in which it goes by time. */
+  readonly early: { readonly rows: bigint; readonly hits: Statement } | null;
+}
+
+/** A SELECT for each database of a store. */
+export interface ChosenStatement extends Statement {
+  /** Left out: the text as it is, everywhere. */
+  readonly choice?: IndexChoice;
+}
+
 /**
  * The SELECT that each database of the source runs, and how their sorted rows are merged into records
  * (QX-23). What its columns must be, `CursorOptions` says.
  */
 export interface StoreRead
-  extends Statement,
+  extends ChosenStatement,
     Pick<CursorOptions, 'sort' | 'skip' | 'take' | 'fields' | 'shown' | 'encoded'> {
   readonly store: ReadSource;
 }
@@ -49,7 +74,7 @@ export interface StoreRead
  */
 export interface CopyStage {
   readonly kind: 'copy';
-  readonly from: Statement & { readonly store: StoreName };
+  readonly from: ChosenStatement & { readonly store: StoreName };
   readonly into: {
     /** `CREATE TABLE` and what else the table needs; run once, before the first row. */
     readonly create: string;

@@ -3,7 +3,7 @@
  * evaluate. It is made of everything that filters or shapes records (STR-7): pattern, FROM, ERROR ONLY,
  * CONTAINING, explicit SINCE and UNTIL, WHERE and SELECT.
  */
-import { encode } from '@msgpack/msgpack';
+import { encode } from '../host/msgpack.js';
 import { EVENT_COLUMNS } from '../stores/eventColumns.js';
 import { READS_EVERYTHING, type ReadAccess } from './accessFilter.js';
 import type {

@@ -32,7 +32,8 @@ function argumentOf(computed: AggregateFunction): readonly FieldRef[] {
 
 /**
  * Fields a query tests or computes with outside WHERE, as if in it: where one is denied, nothing matches
- * (ACL-37, QL-77). Of metrics also `value`, wherever samples are combined (ACL-39).
+ * (ACL-37, QL-77). Of metrics also `value`, wherever samples are combined (ACL-39), with the name they are
+ * combined by and the type that decides whether they can be: a refusal names both.
  */
 export function impliedFields(query: Exclude<Query, { mode: 'INDEX' }>): readonly FieldPath[] {
   // Without SINCE and UNTIL a query ends now, which tells nothing of the records.
@@ -51,9 +52,9 @@ export function impliedFields(query: Exclude<Query, { mode: 'INDEX' }>): readonl
       const combines = query.brackets === null || query.valueFunction !== null || query.window !== null;
       return [
         ...times,
-        ...(selects(query.name) ? [['name']] : []),
+        ...(combines || selects(query.name) ? [['name']] : []),
         ...(query.brackets ?? []).map(({ label }) => [label.name]),
-        ...(combines ? [['value']] : []),
+        ...(combines ? [['value'], ['type']] : []),
       ];
     }
   }

@@ -1,5 +1,5 @@
 /** What a result may show, in the form native/shown.h reads. */
-import { encode } from '@msgpack/msgpack';
+import { encode } from '../host/msgpack.js';
 import type { ShownFields } from './accessFilter.js';
 
 /** Null when every identifier shows everything. */

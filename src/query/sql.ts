@@ -3,9 +3,11 @@ import type { CursorField } from '../native/addon.js';
 import { EVENT_COLUMNS } from '../stores/eventColumns.js';
 import { READS_EVERYTHING, type ReadAccess } from './accessFilter.js';
 import type { CommonClauses, EventsQuery } from './ast.js';
+import { indexChoice } from './indexChoice.js';
 import { plainJob, type QueryJob, type StoreRead } from './job.js';
 import { type EventsPlan, type PlanCondition, type PlanField, planField } from './plan.js';
 import { aggregateJob } from './sqlAggregate.js';
+import { type IndexedRows, looksOnlyAt } from './sqlCount.js';
 import { Fragment, joinBalanced, opaque, sql } from './sqlFragment.js';
 import { fieldExpression, translatePattern, translatePredicate } from './sqlPredicate.js';
 import { inRanges, scannedTime, timeBounds } from './timeBounds.js';
@@ -22,12 +24,15 @@ const MAX_LIMIT = 2n ** 63n - 1n;
  */
 export function translateEvents(plan: EventsPlan, shown: Uint8Array | null = null): ShardQuery {
   const keys = sortKeys(plan);
-  const selected = [...keyColumns(keys), ...EVENT_COLUMNS, 'payload'].join(', ');
+  const others = [...EVENT_COLUMNS, 'payload'];
   const order = [...keyOrder(keys), 'id DESC'].join(', ');
-  const statement = sql`SELECT ${new Fragment(selected)} FROM events WHERE ${eventConditions(plan)} ORDER BY ${new Fragment(order)}${limit(plan)}`;
+  const select = (where: Fragment, time = 'timestamp') =>
+    sql`SELECT ${new Fragment([...keyColumns(keys, time), ...others].join(', '))} FROM events WHERE ${where} ORDER BY ${new Fragment(order)}${limit(plan)}`;
+  const statement = select(eventConditions(plan));
   return {
     sql: statement.sql,
     params: statement.params,
+    ...choiceOf(plan, 'timestamp', select),
     sort: keys.map(({ descending }) => ({ descending })),
     skip: plan.skip,
     take: plan.take,
@@ -46,17 +51,59 @@ export function eventsJob(
 ): QueryJob {
   const plan = { ...planned, where: access.restrict(planned.where) };
   if (query.aggregation === null) return plainJob(translateEvents(plan, access.shown));
-  const where = eventConditions(plan, scannedTime(query, plan.pattern !== null || plan.where !== null));
+  const time = scannedTime(query, plan.pattern !== null || plan.where !== null);
+  const where = eventConditions(plan, time);
+  const choice = (select: (where: Fragment) => Fragment) =>
+    choiceOf({ ...plan, skip: 0n, take: null }, time, select);
   return aggregateJob(
-    { store: 'events', table: 'events', where, resolve: planField },
+    {
+      store: 'events',
+      table: 'events',
+      where,
+      resolve: planField,
+      choice,
+      indexed: indexedEvents(query, plan),
+    },
     query.aggregation,
     query,
   );
 }
 
-/** The merge keys as result columns `k0`, `k1`, ... */
-export function keyColumns(keys: EventsPlan['sort']): string[] {
-  return keys.map((key, index) => `${fieldExpression(key.field)} AS k${index}`);
+function indexedEvents(
+  { since, until }: Pick<EventsQuery, 'since' | 'until'>,
+  plan: EventsPlan,
+): IndexedRows | null {
+  const identifier = 'event_type';
+  if (!looksOnlyAt(plan.where, identifier)) return null;
+  return {
+    identifier,
+    hasIndex: false,
+    where: untimedConditions(plan),
+    range: plan,
+    isCut: since !== null || until !== null,
+  };
+}
+
+function choiceOf(
+  plan: EventsPlan,
+  time: string,
+  select: (where: Fragment) => Fragment,
+): Pick<ShardQuery, 'choice'> {
+  const choice = indexChoice(plan, {
+    bounds: (column) => timeBounds(column, plan, plan.where),
+    time,
+    translate: (condition) => translateCondition(condition, 'top'),
+    select,
+  });
+  return choice === null ? {} : { choice };
+}
+
+/** The merge keys as result columns `k0`, `k1`, ...; `time` is the column of the time as they name it. */
+export function keyColumns(keys: EventsPlan['sort'], time = 'timestamp'): string[] {
+  return keys.map(({ field }, index) => {
+    const isTime = field.kind === 'column' && field.name === 'timestamp';
+    return `${isTime ? time : fieldExpression(field)} AS k${index}`;
+  });
 }
 
 /** Their order. BINARY, whatever a column is declared as: sorting tells case apart (QL-71). */
@@ -73,15 +120,15 @@ function sortKeys(plan: EventsPlan): EventsPlan['sort'] {
 
 /** What a record must fulfil: time range, type pattern, WHERE. @param time the column, as SQL bounds it */
 export function eventConditions(plan: EventsPlan, time = 'timestamp'): Fragment {
+  return joinBalanced([...timeBounds(time, plan, plan.where), ...untimedConditions(plan)], 'AND');
+}
+
+function untimedConditions(plan: EventsPlan): Fragment[] {
   const pattern = plan.pattern === null ? null : translatePattern(plan.pattern);
-  return joinBalanced(
-    [
-      ...timeBounds(time, plan, plan.where),
-      ...(pattern === null ? [] : [pattern]),
-      ...(plan.where === null ? [] : [translateCondition(plan.where, 'top')]),
-    ],
-    'AND',
-  );
+  return [
+    ...(pattern === null ? [] : [pattern]),
+    ...(plan.where === null ? [] : [translateCondition(plan.where, 'top')]),
+  ];
 }
 
 /**

@@ -9,9 +9,10 @@
 
 import type { GroupOptions } from '../native/addon.js';
 import type { Aggregation, CommonClauses, FieldRef } from './ast.js';
-import type { CopyStage, QueryJob, StoreName } from './job.js';
+import type { ChosenStatement, CopyStage, QueryJob, StoreName } from './job.js';
 import { aggregateKeys } from './parser.js';
 import type { FieldResolver, PlanField } from './plan.js';
+import { countRows, type IndexedRows, weighRows } from './sqlCount.js';
 import { Fragment, sql } from './sqlFragment.js';
 import { payloadArguments } from './sqlPredicate.js';
 
@@ -21,7 +22,11 @@ export interface AggregateSource {
   /** The table of each database. */
   readonly table: string;
   readonly where: Fragment;
+  /** How indexes may find the rows of the SELECT. */
+  readonly choice?: (select: (where: Fragment) => Fragment) => Pick<ChosenStatement, 'choice'>;
   readonly resolve: FieldResolver;
+  /** The same rows as an index has them; null where one is not enough. */
+  readonly indexed: IndexedRows | null;
 }
 
 type Clauses = Pick<CommonClauses, 'select' | 'sort' | 'skip' | 'take'>;
@@ -91,17 +96,20 @@ export function aggregateJob(source: AggregateSource, aggregation: Aggregation, 
   const called = functionOf(aggregation);
   const aggregate = called === null ? null : AGGREGATES[called.name];
   const argument = called?.argument == null ? null : numberExpression(source.resolve(called.argument));
+  const weighed = weighedGroups(source, groups, aggregate);
+  // Values that stand for themselves are counted as well, to tell which are left.
+  const kept = weighed === null ? aggregate : AGGREGATES.COUNT;
   return {
     stages: [
       {
         kind: 'copy',
-        ...partialGroups(source, groups, aggregate, argument),
-        into: { create: createTable(groups, aggregate), insert: upsert(groups, aggregate) },
+        ...(weighed ?? partialGroups(source, groups, aggregate, argument)),
+        into: { create: createTable(groups, kept), insert: upsert(groups, kept) },
       },
     ],
     read: {
       store: 'scratch',
-      ...finalRead(groups, aggregate, key, aggregation, clauses),
+      ...finalRead(groups, aggregate, key, aggregation, clauses, weighed !== null),
       sort: [],
       skip: clauses.skip ?? 0n,
       take: clauses.take,
@@ -130,20 +138,38 @@ function functionOf(
 
 // --- in each database ----------------------------------------------------------------------------
 
+/** What an index knows of the rows of each value; null where that is not enough. */
+function weighedGroups(
+  { store, table, indexed }: AggregateSource,
+  groups: readonly Group[],
+  aggregate: AggregateSql | null,
+): Pick<CopyStage, 'from' | 'group'> | null {
+  const [group] = groups;
+  if (indexed === null || groups.length !== 1 || group?.field.name !== indexed.identifier) return null;
+  if (aggregate !== null && aggregate !== AGGREGATES.COUNT) return null;
+  const rows = weighRows(table, indexed);
+  if (rows === null) return null;
+  const { sql: text, params } = rows;
+  return { from: { store, sql: text, params }, group: { keys: [{ encoded: false }], function: 'total' } };
+}
+
 /** The rows to group: their keys, then the argument. SQLite counts all rows faster than we could. */
 function partialGroups(
-  { store, table, where }: AggregateSource,
+  { store, table, where, choice, indexed }: AggregateSource,
   groups: readonly Group[],
   aggregate: AggregateSql | null,
   argument: string | null,
 ): Pick<CopyStage, 'from' | 'group'> {
   const countsAll = groups.length === 0 && argument === null;
+  const counted = countsAll && indexed !== null ? countRows(table, indexed) : null;
+  if (counted !== null) return { from: { store, sql: counted.sql, params: counted.params } };
   const columns = groups.map(({ field }) => groupExpression(field));
   if (argument !== null) columns.push(argument);
   if (countsAll) columns.push('COUNT(*)');
-  const { sql: text, params } =
-    sql`SELECT ${new Fragment(columns.join(', '))} FROM ${new Fragment(table)} WHERE ${where}`;
-  const from = { store, sql: text, params };
+  const select = (condition: Fragment) =>
+    sql`SELECT ${new Fragment(columns.join(', '))} FROM ${new Fragment(table)} WHERE ${condition}`;
+  const { sql: text, params } = select(where);
+  const from = { store, sql: text, params, ...choice?.(select) };
   if (countsAll) return { from };
   const keys = groups.map(({ field }) => ({ encoded: readsPayload(field) }));
   return { from, group: { keys, function: aggregate?.partial ?? 'distinct' } };
@@ -209,6 +235,7 @@ function finalRead(
   key: string | null,
   aggregation: Aggregation,
   { select, sort }: Clauses,
+  isWeighed: boolean,
 ): Fragment {
   const shown = new Map(groups.map((group) => [group.name, shownKey(group)]));
   if (aggregate !== null && key !== null) shown.set(key, aggregate.shown);
@@ -227,7 +254,8 @@ function finalRead(
       ? sql` ORDER BY ${new Fragment(byDefault.join(', '))} LIMIT ${aggregation.limit}`
       : new Fragment('');
   const ordered = groups.length === 0 ? '' : ` ORDER BY ${order.join(', ')}`;
-  return sql`SELECT record_map(${new Fragment(record.join(', '))}) FROM (SELECT * FROM groups${top})${new Fragment(ordered)}`;
+  const left = new Fragment(isWeighed ? ' WHERE v > 0' : '');
+  return sql`SELECT record_map(${new Fragment(record.join(', '))}) FROM (SELECT * FROM groups${left}${top})${new Fragment(ordered)}`;
 }
 
 function shownKey({ field, index }: Group): string {

@@ -3,9 +3,17 @@ import { READS_EVERYTHING, type ReadAccess } from './accessFilter.js';
 import type { FieldRef, LogsQuery } from './ast.js';
 import type { CrossFilters } from './crossFilter.js';
 import { plainJob, type QueryJob } from './job.js';
-import { type EventsPlan, type PlanField, planCondition, planRange, planSort } from './plan.js';
+import {
+  type EventsPlan,
+  type PlanCondition,
+  type PlanField,
+  planCondition,
+  planRange,
+  planSort,
+} from './plan.js';
 import { keyColumns, keyOrder, limit, type ShardQuery, translateCondition } from './sql.js';
 import { aggregateJob } from './sqlAggregate.js';
+import { looksOnlyAt } from './sqlCount.js';
 import { Fragment, joinBalanced, sql } from './sqlFragment.js';
 import { translatePredicate } from './sqlPredicate.js';
 import { scannedTime, timeBounds } from './timeBounds.js';
@@ -56,8 +64,29 @@ export function logsJob(
   access: ReadAccess = READS_EVERYTHING,
 ): QueryJob {
   if (query.aggregation === null) return plainJob(translateLogs(query, now, cross, access));
-  const where = conditions(query, now, cross, access);
-  return aggregateJob({ store: 'logs', table: 'logs', where, resolve: logField }, query.aggregation, query);
+  const { where, timed, untimed } = conditionsOf(query, now, cross, access);
+  const { since, until, errorOnly, containing } = query;
+  const identifier = 'origin';
+  const isIndexed = looksOnlyAt(where, identifier) && !errorOnly && containing.length === 0;
+  const range = planRange(query, now);
+  const indexed = {
+    identifier,
+    hasIndex: true,
+    where: untimed,
+    range,
+    isCut: since !== null || until !== null,
+  };
+  return aggregateJob(
+    {
+      store: 'logs',
+      table: 'logs',
+      where: joinBalanced([...timed, ...untimed], 'AND'),
+      resolve: logField,
+      indexed: isIndexed ? indexed : null,
+    },
+    query.aggregation,
+    query,
+  );
 }
 
 /** The parser has seen to it that there is no other name (QL-42). */
@@ -74,31 +103,39 @@ function sortKeys(query: LogsQuery): EventsPlan['sort'] {
 }
 
 function conditions(query: LogsQuery, now: bigint, cross: CrossFilters | null, access: ReadAccess): Fragment {
+  const { timed, untimed } = conditionsOf(query, now, cross, access);
+  return joinBalanced([...timed, ...untimed], 'AND');
+}
+
+/** What a record must fulfil: its time, and all else, of which `where` is what WHERE and the access say. */
+function conditionsOf(
+  query: LogsQuery,
+  now: bigint,
+  cross: CrossFilters | null,
+  access: ReadAccess,
+): { readonly where: PlanCondition | null; readonly timed: Fragment[]; readonly untimed: Fragment[] } {
   const where = access.restrict(
     query.where === null ? null : planCondition(query.where, now, logField, cross),
   );
   const origin = logField({ name: 'origin' });
   const message = logField({ name: 'message' });
-  const isFiltered = where !== null || query.from !== null || query.errorOnly || query.containing.length > 0;
-  return joinBalanced(
-    [
-      ...timeBounds(scannedTime(query, isFiltered), planRange(query, now), where),
-      ...(query.from === null
-        ? []
-        : [
-            translatePredicate({
-              kind: 'in',
-              field: origin,
-              negated: false,
-              values: query.from.map(({ value }) => value),
-            }),
-          ]),
-      ...(query.errorOnly ? [sql`is_error = 1`] : []),
-      ...query.containing.map(({ value }) =>
-        translatePredicate({ kind: 'match', field: message, operator: 'CONTAINS', value }),
-      ),
-      ...(where === null ? [] : [translateCondition(where, 'top')]),
-    ],
-    'AND',
-  );
+  const untimed = [
+    ...(query.from === null
+      ? []
+      : [
+          translatePredicate({
+            kind: 'in',
+            field: origin,
+            negated: false,
+            values: query.from.map(({ value }) => value),
+          }),
+        ]),
+    ...(query.errorOnly ? [sql`is_error = 1`] : []),
+    ...query.containing.map(({ value }) =>
+      translatePredicate({ kind: 'match', field: message, operator: 'CONTAINS', value }),
+    ),
+    ...(where === null ? [] : [translateCondition(where, 'top')]),
+  ];
+  const timed = timeBounds(scannedTime(query, untimed.length > 0), planRange(query, now), where);
+  return { where, timed, untimed };
 }

@@ -16,11 +16,31 @@ export interface Pattern {
   readonly text: string;
 }
 
+/** Timestamps in ns, both ends included; without a beginning it goes back to the oldest record. */
+export interface TimeRange {
+  readonly from: bigint | null;
+  readonly to: bigint;
+}
+
 export type Survey =
-  /** Event types or origins that a pattern names: at least all that are there now, and some that were. */
-  | { readonly kind: 'names'; readonly store: 'events' | 'logs'; readonly pattern: Pattern | null }
-  /** Payload fields that the records of these types have. */
-  | { readonly kind: 'fields'; readonly store: 'events'; readonly names: readonly string[] }
+  /**
+   * Event types or origins that a pattern names: at least all that are there now in the range, and maybe
+   * others; with `spellings`, those that differ in case alone each.
+   */
+  | {
+      readonly kind: 'names';
+      readonly store: 'events' | 'logs';
+      readonly pattern: Pattern | null;
+      readonly range: TimeRange;
+      readonly spellings: boolean;
+    }
+  /** Payload fields that the records of these types have, at least those in the range. */
+  | {
+      readonly kind: 'fields';
+      readonly store: 'events';
+      readonly names: readonly string[];
+      readonly range: TimeRange;
+    }
   /** The rows of one SELECT over all databases: a name, and maybe the canonical labels of a series. */
   | { readonly kind: 'select'; readonly store: StoreName; readonly statement: Statement };
 
@@ -62,7 +82,7 @@ export function seriesSurvey(pattern: Pattern, labels: readonly string[] | null)
 export function rangeSurvey(
   store: StoreName,
   names: readonly string[],
-  range: { readonly from: bigint | null; readonly to: bigint },
+  range: TimeRange,
   brackets: readonly Selector[] = [],
 ): Survey {
   const time = (column: Fragment) => [

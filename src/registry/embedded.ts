@@ -10,15 +10,10 @@ import { type Hive, type HiveKey, HiveParseError } from './hive.js';
 import { diffHives, eventFor, type HiveChange } from './hiveDiff.js';
 import { editHive, type FileSignature, hiveSignature, loadHive, sameSignature } from './hiveFile.js';
 import { checkValueName, foldName, foldPath } from './names.js';
-import {
-  type Registry,
-  type RegistryAvailability,
-  type RegistryEvent,
-  type RegistryWatch,
-  WATCH_QUEUE_LIMIT,
-} from './registry.js';
+import type { Registry, RegistryAvailability, RegistryEvent, RegistryWatch } from './registry.js';
 import { RegistryError } from './registryError.js';
 import type { RegistryData, RegistryValue } from './value.js';
+import { WatchQueue } from './watchQueue.js';
 
 /** Editors write in several steps; the file is read when it has been quiet for this long. */
 const DEBOUNCE_MS = 50;
@@ -117,7 +112,7 @@ export class EmbeddedRegistry implements Registry {
     return disposition;
   }
 
-  watch(key: string, notify: () => void): RegistryWatch {
+  async watch(key: string, notify: () => void): Promise<RegistryWatch> {
     const armed = new HiveWatch(this.#key(key).path, notify, () => this.#watches.delete(armed));
     this.#watches.add(armed);
     return armed;
@@ -265,47 +260,40 @@ export class EmbeddedRegistry implements Registry {
 }
 
 class HiveWatch implements RegistryWatch {
-  #queue: RegistryEvent[] = [];
+  readonly #queue: WatchQueue;
   #ended = false;
 
   constructor(
     private readonly watched: readonly string[],
-    private readonly notify: () => void,
+    notify: () => void,
     private readonly closed: () => void,
-  ) {}
+  ) {
+    this.#queue = new WatchQueue(notify);
+  }
 
   deliver(changes: readonly HiveChange[], returned: boolean): void {
-    const wasEmpty = this.#queue.length === 0;
     // After a failure what changed is unknown to a watcher on the platform, too: it gets an overflow.
-    const events = returned ? changes.filter(({ type }) => type === 'subkeyDeleted') : changes;
-    if (returned) this.#push({ type: 'overflow' });
-    for (const change of events) {
+    const told = returned ? changes.filter(({ type }) => type === 'subkeyDeleted') : changes;
+    const events: RegistryEvent[] = returned ? [{ type: 'overflow' }] : [];
+    for (const change of told) {
       const event = eventFor(change, this.watched);
       if (event === null || (returned && event.type !== 'keyDeleted')) continue;
-      this.#push(event);
+      events.push(event);
       if (event.type === 'keyDeleted') {
         this.#ended = true;
         this.closed();
         break;
       }
     }
-    if (wasEmpty && this.#queue.length > 0) this.notify();
-  }
-
-  #push(event: RegistryEvent): void {
-    this.#queue.push(event);
-    if (this.#queue.length <= WATCH_QUEUE_LIMIT) return;
-    // The overflow takes the place of everything dropped so far.
-    const kept = this.#queue.filter(({ type }) => type !== 'overflow').slice(1 - WATCH_QUEUE_LIMIT);
-    this.#queue = [{ type: 'overflow' }, ...kept];
+    this.#queue.push(events);
   }
 
   take(): readonly RegistryEvent[] {
-    return this.#queue.splice(0);
+    return this.#queue.take();
   }
 
   close(): void {
-    this.#queue = [];
+    this.#queue.clear();
     if (this.#ended) return;
     this.#ended = true;
     this.closed();

@@ -56,10 +56,10 @@ export interface Registry {
   /** Creates the last component of the path. ENOENT: its parent does not exist (HOST-32). */
   createKey(key: string): Promise<'created' | 'existed'>;
   /**
-   * Arms a watch on a key and everything below it. `notify` runs whenever the queue turns non-empty.
-   * ENOENT (thrown at once): no such key.
+   * Arms a watch on a key and everything below it; what is read after that is not older than what the
+   * watch tells (HOST-45). `notify` runs whenever the queue turns non-empty. ENOENT: no such key.
    */
-  watch(key: string, notify: () => void): RegistryWatch;
+  watch(key: string, notify: () => void): Promise<RegistryWatch>;
   /** Makes changes visible now instead of at the next notification; EIO while unavailable. */
   refresh(): Promise<void>;
   /** Tells the listener about every change between available and unavailable; returns the way to stop. */

@@ -200,9 +200,9 @@ export class RollupComputation {
     let rows = 0;
     let samples = 0;
     let newestEnd: bigint | null = null;
-    // Time goes on while a unit waits for its turn: what retention may delete by now is left alone (ROL-36).
-    const oldest = oldestStart(windowNs, nowNs, limits);
-    if (at < oldest) at = oldest;
+    // A unit waits for its turn meanwhile: what retention has begun to delete, or may, is left alone (ROL-36).
+    const beginning = this.#beginning(series, pair, true, { nowNs, limits });
+    if (at < beginning) at = beginning;
     const started = performance.now();
     while (samples < UNIT_SAMPLES && performance.now() - started < UNIT_MS) {
       const found = this.#missing(series, pair, at, { nowNs, limits }, SEARCH_STEPS);

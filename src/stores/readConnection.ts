@@ -35,6 +35,7 @@ export class ReadConnection {
       // SQLite derives the entry point, `extensionEntry`, from the file name.
       this.#database.loadExtension(addonPath);
       this.slot = Number(this.#database.prepare('SELECT eventd_slot()').pluck().get());
+      this.#database.prepare('SELECT eventd_read_ahead()').get();
     } catch (error) {
       this.#database.close();
       throw error;

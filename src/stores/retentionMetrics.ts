@@ -6,6 +6,7 @@
 import { METRIC_SCHEMA } from './metricSchema.js';
 import type { RetentionDatabase } from './retentionDatabase.js';
 import type { Probe } from './retentionLimits.js';
+import { OldRollups } from './retentionRollups.js';
 import { opened, probesOf, type RetentionTable } from './retentionTables.js';
 
 /** Series that one transaction looks at: each costs a step in an index, under the lease. */
@@ -14,20 +15,14 @@ const SERIES_PER_BATCH = 256;
 /** The last of the next series that a batch may look at. Parameters: first of them, their number. */
 const LAST_OF_SERIES = 'SELECT max(id) FROM (SELECT id FROM series WHERE id >= ? ORDER BY id LIMIT ?)';
 
-/** Where rows of a series are found by time. */
-interface BySeries {
-  readonly table: 'samples' | 'rollups';
-  readonly time: 'timestamp' | 'window_start';
-}
-
 /** @throws StoreError */
 export function openMetricTable(file: string): MetricTable {
   return opened(file, METRIC_SCHEMA, (database) => new MetricTable(database));
 }
 
 export class MetricTable implements RetentionTable {
-  readonly #samples: SeriesRows;
-  readonly #rollups: SeriesRows;
+  readonly #samples: OldSamples;
+  readonly #rollups: OldRollups;
   readonly #lastOfSeries;
   readonly #nextEmpty;
   readonly #isEmpty;
@@ -38,8 +33,8 @@ export class MetricTable implements RetentionTable {
 
   constructor(readonly database: RetentionDatabase) {
     const { db } = database;
-    this.#samples = new SeriesRows(database, { table: 'samples', time: 'timestamp' });
-    this.#rollups = new SeriesRows(database, { table: 'rollups', time: 'window_start' });
+    this.#samples = new OldSamples(database);
+    this.#rollups = new OldRollups(database);
     this.#lastOfSeries = db.prepare(LAST_OF_SERIES).pluck();
     const isEmpty = 'NOT EXISTS (SELECT 1 FROM samples WHERE samples.series_id = series.id)';
     this.#nextEmpty = db
@@ -55,16 +50,23 @@ export class MetricTable implements RetentionTable {
   }
 
   hasOlder(cutoff: bigint): boolean {
-    return this.#rollups.hasOlder(cutoff) || this.#samples.hasOlder(cutoff);
+    return this.#samples.hasOlder(cutoff) || this.#rollups.hasOlder(cutoff);
   }
 
-  /** Rollups first: none may outlive a sample it was made of. Only samples count. */
+  /**
+   * No rollup may outlive a sample it was made of, and new ones are made while the sweep goes on: a batch
+   * takes those of its series first, and samples only when none is left. Rows whose samples are gone
+   * already come last. Only samples count.
+   */
   deleteOlder(cutoff: bigint, maxRows: number): number {
-    if (this.#rollups.hasOlder(cutoff)) {
-      this.#rollups.deleteOlder(cutoff, maxRows);
+    if (!this.#samples.hasOlder(cutoff)) {
+      this.#rollups.deleteFound(maxRows);
       return 0;
     }
-    return this.#samples.deleteOlder(cutoff, maxRows);
+    const series = this.#samples.seriesOf(cutoff, maxRows);
+    if (series === null) return 0;
+    const rollups = this.#rollups.deleteOlder(series.first, series.last, cutoff, maxRows);
+    return rollups < maxRows ? this.#samples.deleteOlder(series, cutoff, maxRows - rollups) : 0;
   }
 
   probes(): Probe[] {
@@ -101,30 +103,36 @@ export class MetricTable implements RetentionTable {
   }
 }
 
-/** Rows of all series that are older than a cutoff, found by walking the series. */
-class SeriesRows {
+/** Series by their ids, both ends included. */
+interface SeriesRange {
+  readonly first: bigint;
+  readonly last: bigint;
+}
+
+/** Samples that are older than a cutoff, found by walking the series. */
+class OldSamples {
   readonly #next;
   readonly #lastOfSeries;
+  readonly #lastReached;
   readonly #delete;
-  /** No series below it has rows below the cutoff. */
+  /** No series below it has samples below the cutoff. */
   #at = 0n;
   #cutoff: bigint | null = null;
   #isDone = false;
 
-  constructor({ db }: RetentionDatabase, { table, time }: BySeries) {
-    const older = `${table}.series_id = series.id AND ${table}.${time} < ?`;
+  constructor({ db }: RetentionDatabase) {
+    const older = 'samples.series_id = series.id AND samples.timestamp < ?';
     this.#next = db
       .prepare(
         `SELECT series.id FROM series WHERE series.id >= ?
-         AND EXISTS (SELECT 1 FROM ${table} WHERE ${older}) ORDER BY series.id LIMIT 1`,
+         AND EXISTS (SELECT 1 FROM samples WHERE ${older}) ORDER BY series.id LIMIT 1`,
       )
       .pluck();
     this.#lastOfSeries = db.prepare(LAST_OF_SERIES).pluck();
-    this.#delete = db.prepare(
-      `DELETE FROM ${table} WHERE rowid IN (
-         SELECT ${table}.rowid FROM series CROSS JOIN ${table} ON ${older}
-         WHERE series.id BETWEEN ? AND ? ORDER BY series.id LIMIT ?)`,
-    );
+    const found = (column: string) => `SELECT ${column} FROM series CROSS JOIN samples ON ${older}
+         WHERE series.id BETWEEN ? AND ? ORDER BY series.id LIMIT ?`;
+    this.#lastReached = db.prepare(`SELECT max(id) FROM (${found('series.id')})`).pluck();
+    this.#delete = db.prepare(`DELETE FROM samples WHERE rowid IN (${found('samples.rowid')})`);
   }
 
   /** Looks at each series once per cutoff: what arrives behind it with an old timestamp is for the next sweep. */
@@ -141,9 +149,15 @@ class SeriesRows {
     return !this.#isDone;
   }
 
-  deleteOlder(cutoff: bigint, maxRows: number): number {
-    const last = this.#lastOfSeries.get(this.#at, BigInt(SERIES_PER_BATCH)) as bigint | null;
-    if (last === null) return 0;
-    return this.#delete.run(cutoff, this.#at, last, BigInt(maxRows)).changes;
+  /** The series that the next so many samples belong to; null when there are none. */
+  seriesOf(cutoff: bigint, maxRows: number): SeriesRange | null {
+    const end = this.#lastOfSeries.get(this.#at, BigInt(SERIES_PER_BATCH)) as bigint | null;
+    if (end === null) return null;
+    const last = this.#lastReached.get(cutoff, this.#at, end, BigInt(maxRows)) as bigint | null;
+    return last === null ? null : { first: this.#at, last };
+  }
+
+  deleteOlder({ first, last }: SeriesRange, cutoff: bigint, maxRows: number): number {
+    return this.#delete.run(cutoff, first, last, BigInt(maxRows)).changes;
   }
 }

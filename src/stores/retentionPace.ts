@@ -12,8 +12,9 @@ const FIRST_ROWS = 256;
 /** ms a lease is meant to last with an idle writer, and with one whose buffer is half full or more. */
 const CALM_MS = 10;
 const PRESSED_MS = 2;
-/** ms of pause per ms of lease, likewise. */
-const CALM_PAUSE = 1;
+/** ms of pause per ms of lease: with nothing in the writer's buffer, with little, with half of it. */
+const IDLE_PAUSE = 1;
+const CALM_PAUSE = 4;
 const PRESSED_PAUSE = 20;
 /** Buffer fill that counts as full pressure. */
 const FULL_PRESSURE = 0.5;
@@ -47,7 +48,8 @@ export class RetentionPace {
       this.#rows = Math.round(Math.min(Math.max(rows * factor, this.#rows * 0.5, LEAST_ROWS), MOST_ROWS));
     }
     if (urgent) return 0;
-    return Math.ceil(ms * (CALM_PAUSE + (PRESSED_PAUSE - CALM_PAUSE) * weight));
+    const pause = weight === 0 ? IDLE_PAUSE : CALM_PAUSE + (PRESSED_PAUSE - CALM_PAUSE) * weight;
+    return Math.ceil(ms * pause);
   }
 
   /** A batch took too long and was given up; false when it cannot be made smaller. */

@@ -1,5 +1,5 @@
 /** The newest rows of a shard, read for the sequences they stand for and nothing else. */
-import { decode } from '@msgpack/msgpack';
+import { decode } from '../host/msgpack.js';
 import type { ShardConnection } from './shard.js';
 
 /** Rows looked at where nothing asks for more: do the shard's watermarks know all its CPUs? */

@@ -2,7 +2,7 @@
  * Synthetic events (ING-67..77): made by eventd, written straight to a shard, never through KMES.
  * Their payloads are msgpack maps with the keys of STO-8.
  */
-import { Encoder } from '@msgpack/msgpack';
+import { Encoder } from '../host/msgpack.js';
 
 export type SyntheticType =
   | 'synthetic.startup'

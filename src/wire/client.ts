@@ -10,8 +10,10 @@ import {
   decodeResponse,
   ERROR_CLASSES,
   type ErrorClass,
+  encodedRecord,
   encodeRequest,
   MalformedResponse,
+  type RecordReader,
 } from './messages.js';
 import { MsgpackError, MsgpackReader, type MsgpackValue } from './msgpackReader.js';
 
@@ -135,11 +137,26 @@ export async function* query(
  *
  * @throws {QueryFailure | ConnectionFailure} as {@link query} does
  */
-export async function* queryMessages(
+export function queryMessages(
   socketPath: string,
   text: string,
   options: QueryOptions = {},
 ): AsyncGenerator<readonly EventRecord[], void, undefined> {
+  return queryBatches(socketPath, text, options, (reader) => new EventRecord(encodedRecord(reader)));
+}
+
+/**
+ * The same with what `readRecord` makes of each record. A message is read as a whole, and the next one is not
+ * asked of the socket before somebody wants it.
+ *
+ * @throws {QueryFailure | ConnectionFailure} as {@link query} does
+ */
+export async function* queryBatches<T>(
+  socketPath: string,
+  text: string,
+  options: QueryOptions,
+  readRecord: RecordReader<T>,
+): AsyncGenerator<readonly T[], void, undefined> {
   const { signal } = options;
   signal?.throwIfAborted();
   checkPath(socketPath);
@@ -152,11 +169,11 @@ export async function* queryMessages(
     for await (const chunk of chunks(socket, socketPath, signal)) {
       decoder.push(chunk);
       for (let payload = decoder.next(); payload !== null; payload = decoder.next()) {
-        const response = decodeResponse(payload);
+        const response = decodeResponse(payload, readRecord);
         if (response.status === 'end') return;
         if (response.status === 'error') throw new QueryFailure(response.error);
         signal?.throwIfAborted();
-        yield response.records.map((raw) => new EventRecord(raw));
+        yield response.records;
       }
     }
     signal?.throwIfAborted();

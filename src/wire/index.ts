@@ -16,6 +16,7 @@ export {
   type PayloadValue,
 } from './producers.js';
 export { type QueryOptions, query, type Tail, tail } from './queryApi.js';
+export type { Records } from './recordIteration.js';
 export {
   type Histogram,
   InvalidRecord,

@@ -2,7 +2,7 @@
  * The messages of the query socket (WIRE-4, WIRE-5): what a request may look like, what eventd
  * answers, and the classes of its error texts (WIRE-20).
  */
-import { Encoder } from '@msgpack/msgpack';
+import { Encoder } from '../host/msgpack.js';
 import { encodeFrame } from './frame.js';
 import { MsgpackError, MsgpackReader, type MsgpackValue } from './msgpackReader.js';
 
@@ -42,9 +42,9 @@ export type WireValue =
   | { readonly [key: string]: WireValue };
 export type WireRecord = { readonly [field: string]: WireValue };
 
-/** A response as the client sees it. Records stay encoded: each is one msgpack map. */
-export type WireResponse =
-  | { readonly status: 'ok'; readonly records: readonly Uint8Array[] }
+/** A response as the client sees it. */
+export type WireResponse<T> =
+  | { readonly status: 'ok'; readonly records: readonly T[] }
   | { readonly status: 'end' }
   | { readonly status: 'error'; readonly error: string };
 
@@ -119,24 +119,30 @@ function refused(reason: string): RequestOutcome {
   return { ok: false, error: `protocol error: ${reason}` };
 }
 
+/** Makes something of the record that begins at the reader, and leaves the reader behind it. */
+export type RecordReader<T> = (reader: MsgpackReader) => T;
+
+/** The encoded record: one msgpack map, as a view of the response. */
+export const encodedRecord: RecordReader<Uint8Array> = (reader) => reader.skip();
+
 /**
  * Reads the payload of a response frame.
  * @throws {MalformedResponse} when it is none
  */
-export function decodeResponse(payload: Uint8Array): WireResponse {
+export function decodeResponse<T>(payload: Uint8Array, readRecord: RecordReader<T>): WireResponse<T> {
   const reader = new MsgpackReader(payload);
   try {
     const entries = reader.tryMap();
     if (entries === null) throw new MalformedResponse('response is not a map');
     let status: MsgpackValue | undefined;
     let error: MsgpackValue | undefined;
-    let records: Uint8Array[] | undefined;
+    let records: T[] | undefined;
     for (let i = 0; i < entries; i++) {
       const key = reader.tryString();
       if (key === null) reader.skip();
       if (key === 'status') status = reader.value();
       else if (key === 'error') error = reader.value();
-      else if (key === 'records') records = recordSlices(reader);
+      else if (key === 'records') records = readRecords(reader, readRecord);
       else reader.skip();
     }
     if (!reader.atEnd) throw new MalformedResponse('response has extra bytes after its map');
@@ -150,10 +156,10 @@ export function decodeResponse(payload: Uint8Array): WireResponse {
   }
 }
 
-function recordSlices(reader: MsgpackReader): Uint8Array[] {
+function readRecords<T>(reader: MsgpackReader, readRecord: RecordReader<T>): T[] {
   const count = reader.tryArray();
   if (count === null) throw new MalformedResponse("'records' is not an array");
-  const slices: Uint8Array[] = [];
-  for (let i = 0; i < count; i++) slices.push(reader.skip());
-  return slices;
+  const records: T[] = [];
+  for (let i = 0; i < count; i++) records.push(readRecord(reader));
+  return records;
 }

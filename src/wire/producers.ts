@@ -1,6 +1,6 @@
 /** Ways to put something in: events through kmesd, log lines and samples through eventd's sockets. */
 import { join } from 'node:path';
-import { Encoder } from '@msgpack/msgpack';
+import { Encoder } from '../host/msgpack.js';
 import { EmitClient, EmitError } from '../kmesd/emitClient.js';
 import { connectionFailure } from './client.js';
 import type { SenderOptions } from './datagramSender.js';

@@ -1,8 +1,9 @@
 /** `query` and `tail` of the client library. */
 import { parseQuery } from '../query/parser.js';
-import { type QueryOptions as ConnectionOptions, queryMessages } from './client.js';
+import { type QueryOptions as ConnectionOptions, queryBatches } from './client.js';
 import { querySocket } from './defaults.js';
-import { type Row, rowOf } from './rows.js';
+import { RecordIteration, type Records } from './recordIteration.js';
+import { type Row, RowReader } from './rows.js';
 
 export interface QueryOptions extends ConnectionOptions {
   /** Path of the query socket; else `$EVENTD_SOCKET`, else `/run/eventd/query.sock`. */
@@ -11,7 +12,8 @@ export interface QueryOptions extends ConnectionOptions {
 
 /**
  * Runs a query and yields its records as they arrive; memory holds one result message at a time, and a
- * slow loop makes eventd wait. Leaving the loop, or aborting `options.signal`, cancels the query.
+ * slow loop makes eventd wait. Leaving the loop, or aborting `options.signal`, cancels the query. For very many
+ * records take {@link Records.batches}.
  *
  * @typeParam T the shape of the records: {@link EventRow}, `LogRow`, `MetricRow`, or one of your own where
  * SELECT or an aggregation decides; it is not checked
@@ -21,16 +23,16 @@ export interface QueryOptions extends ConnectionOptions {
  * @example
  * for await (const event of query<EventRow>('EVENTS kacs.* SINCE 1h ago')) console.log(event.event_type);
  */
-export async function* query<T extends Row = Row>(
+export function query<T extends Row = Row>(text: string, options: QueryOptions = {}): Records<T> {
+  return new RecordIteration(rowBatches<T>(text, options), options.signal);
+}
+
+function rowBatches<T extends Row>(
   text: string,
-  options: QueryOptions = {},
-): AsyncGenerator<T, void, undefined> {
-  for await (const records of queryMessages(querySocket(options.socket), text, options)) {
-    for (const record of records) {
-      options.signal?.throwIfAborted();
-      yield rowOf(record) as T;
-    }
-  }
+  options: QueryOptions,
+): AsyncGenerator<readonly T[], void, undefined> {
+  const rows = new RowReader();
+  return queryBatches(querySocket(options.socket), text, options, (reader) => rows.read(reader) as T);
 }
 
 /** Records as they are stored, without an end. */
@@ -41,6 +43,8 @@ export interface Tail<T extends Row = Row> extends AsyncIterable<T>, AsyncDispos
    * does when there is no such moment.
    */
   readonly ready: Promise<void>;
+  /** The records as they arrive, in arrays that are never empty, instead of one by one. */
+  batches(): AsyncGenerator<readonly T[], void, undefined>;
   /** Ends the stream; the loop over it ends, too. Safe twice. */
   close(): Promise<void>;
 }
@@ -62,19 +66,16 @@ export function tail<T extends Row = Row>(text: string, options: QueryOptions = 
   const closing = new AbortController();
   const signal =
     options.signal === undefined ? closing.signal : AbortSignal.any([options.signal, closing.signal]);
-  const messages = queryMessages(querySocket(options.socket), withStream(text), { ...options, signal });
+  const messages = rowBatches<T>(withStream(text), { ...options, signal });
   // Asked for now, not when somebody loops: `ready` should come without a loop.
   const first = messages.next();
   const ready = first.then(() => undefined);
   // Whoever only loops learns of a failure there.
   ready.catch(() => undefined);
-  async function* rows(): AsyncGenerator<T, void, undefined> {
+  async function* batches(): AsyncGenerator<readonly T[], void, undefined> {
     try {
       for (let message = await first; message.done !== true; message = await messages.next())
-        for (const record of message.value) {
-          signal.throwIfAborted();
-          yield rowOf(record) as T;
-        }
+        yield message.value;
     } catch (error) {
       if (closing.signal.aborted && options.signal?.aborted !== true) return;
       throw error;
@@ -83,13 +84,19 @@ export function tail<T extends Row = Row>(text: string, options: QueryOptions = 
       await messages.return();
     }
   }
-  const iteration = rows();
+  const iteration = new RecordIteration(batches(), options.signal);
   const close = async () => {
     closing.abort();
     await iteration.return();
     await messages.return();
   };
-  return { ready, close, [Symbol.asyncIterator]: () => iteration, [Symbol.asyncDispose]: close };
+  return {
+    ready,
+    close,
+    batches: () => iteration.batches(),
+    [Symbol.asyncIterator]: () => iteration,
+    [Symbol.asyncDispose]: close,
+  };
 }
 
 /**

@@ -22,7 +22,7 @@
  * // Before the process ends; two seconds at most.
  * await Promise.all([logs.drain(2000), metrics.drain(2000)]);
  */
-import { Encoder } from '@msgpack/msgpack';
+import { Encoder } from '../host/msgpack.js';
 import { DatagramSender, type SenderOptions } from './datagramSender.js';
 
 /** A line of output (LOG-14). */

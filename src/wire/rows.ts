@@ -1,10 +1,10 @@
 /**
- * Records as JavaScript values, for users of the client library. {@link EventRecord} keeps every
+ * Records as JavaScript values, for users of the client library. `EventRecord` (client.ts) keeps every
  * difference the wire makes (1 and 1.0); a {@link Row} is what a program wants to work with.
  */
-import type { EventRecord } from './client.js';
 import { MalformedResponse } from './messages.js';
-import { MsgpackExt, type MsgpackValue } from './msgpackReader.js';
+import { KIND, type Kind, type MsgpackReader } from './msgpackReader.js';
+import { RootShape } from './shapes.js';
 
 /** A msgpack extension inside a payload; eventd passes it on untouched (WIRE-10). */
 export interface Extension {
@@ -100,33 +100,108 @@ export function toDate(timestamp: bigint): Date {
 }
 
 /**
- * A record as an object.
- * @throws {MalformedResponse} when its bytes are no record
+ * An object whose properties are all its own. Engines lay out what comes from one constructor alike, record for
+ * record; an object that is made without a prototype is a hash table to them, several times as slow and large.
  */
-export function rowOf(record: EventRecord): Row {
-  const row: Record<string, Value> = Object.create(null);
-  for (const [name, value] of record.fields)
-    row[name] = name === 'timestamp' && typeof value === 'bigint' ? value : plain(value);
-  return row;
+class Bare {
+  [key: string]: Value;
+}
+Object.setPrototypeOf(Bare.prototype, null);
+// Else every record would seem to have a field of that name.
+Reflect.deleteProperty(Bare.prototype, 'constructor');
+
+/** Reads records as objects. One for each query, whose records are much alike. */
+export class RowReader {
+  readonly #shapes = new RootShape();
+
+  /**
+   * The record that begins at the reader.
+   * @throws {MalformedResponse | MsgpackError} when the bytes are no record
+   */
+  read(reader: MsgpackReader): Row {
+    if (reader.next() !== KIND.map) throw new MalformedResponse('record is not a map');
+    const row = new Bare();
+    let shape = this.#shapes.empty;
+    for (let left = reader.count; left > 0; left--) {
+      if (reader.next() !== KIND.text) throw new MalformedResponse('record has a key that is no string');
+      const name = reader.key(shape.likely);
+      const kind = reader.next();
+      const value =
+        name === 'timestamp' && kind === KIND.integer ? BigInt(reader.number) : readValue(reader, kind, 0);
+      const before = shape;
+      shape = before.with(name, this.#shapes);
+      // Of equal keys the first counts (QL-44).
+      if (shape !== before) row[name] = value;
+    }
+    return Object.setPrototypeOf(row, null);
+  }
 }
 
-function plain(value: MsgpackValue): Value {
-  if (typeof value === 'bigint') return isSafe(value) ? Number(value) : value;
-  if (value instanceof MsgpackExt) return { type: value.type, data: value.data };
-  if (value === null || typeof value !== 'object' || value instanceof Uint8Array) return value;
-  if (value instanceof Map) return plainMap(value);
-  if (Array.isArray(value)) return value.map(plain);
-  throw new MalformedResponse('record holds a value of an unknown kind');
+/** The value of which `reader.next()` has said the kind. */
+function readValue(reader: MsgpackReader, kind: Kind, depth: number): Value {
+  switch (kind) {
+    case KIND.nil:
+      return null;
+    case KIND.false:
+      return false;
+    case KIND.true:
+      return true;
+    case KIND.integer:
+    case KIND.float:
+      return reader.number;
+    case KIND.wide:
+      return reader.wide;
+    case KIND.text:
+      return reader.text();
+    case KIND.binary:
+      return reader.binary();
+    case KIND.extension: {
+      const { type, data } = reader.extension();
+      return { type, data };
+    }
+    case KIND.array: {
+      reader.checkDepth(depth);
+      const items: Value[] = [];
+      for (let left = reader.count; left > 0; left--) items.push(readValue(reader, reader.next(), depth + 1));
+      return items;
+    }
+    case KIND.map:
+      reader.checkDepth(depth);
+      return readMap(reader, reader.count, depth + 1);
+  }
 }
 
-function plainMap(map: ReadonlyMap<MsgpackValue, MsgpackValue>): Value {
-  const entries = [...map].map(([key, value]) => [plain(key), plain(value)] as const);
-  if (!entries.every(([key]) => typeof key === 'string')) return new Map(entries);
-  const object: Record<string, Value> = Object.create(null);
-  for (const [key, value] of entries) object[String(key)] = value;
-  return object;
+/** An object as long as all keys are strings. */
+function readMap(reader: MsgpackReader, count: number, depth: number): Value {
+  const object = new Bare();
+  const names: string[] = [];
+  for (let left = count; left > 0; left--) {
+    const kind = reader.next();
+    if (kind !== KIND.text) {
+      const map = new Map<Value, Value>(names.map((name) => [name, object[name] ?? null]));
+      return readOtherKeys(reader, map, kind, left, depth);
+    }
+    const name = reader.key();
+    const value = readValue(reader, reader.next(), depth);
+    if (object[name] !== undefined) continue;
+    object[name] = value;
+    names.push(name);
+  }
+  return Object.setPrototypeOf(object, null);
 }
 
-function isSafe(value: bigint): boolean {
-  return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER);
+/** Goes on with a map at its first key that is no string, of this kind. */
+function readOtherKeys(
+  reader: MsgpackReader,
+  map: Map<Value, Value>,
+  kind: Kind,
+  count: number,
+  depth: number,
+): Value {
+  for (let left = count; left > 0; left--) {
+    const key = readValue(reader, left === count ? kind : reader.next(), depth);
+    const value = readValue(reader, reader.next(), depth);
+    if (!map.has(key)) map.set(key, value);
+  }
+  return map;
 }

@@ -92,43 +92,63 @@ async function assertAnswered(world: EventdWorld): Promise<void> {
   if (error !== null) assert.equal((error as QueryFailure).class, 'storage error');
 }
 
-for (const { name, apply, says, trusted } of DAMAGES) {
-  for (const bad of trusted ? [0, 1] : [0]) {
-    test(`[FAIL-12] [FAIL-13] [FAIL-15] [FAIL-16] [FAIL-17] [FAIL-20] [ING-72] shard ${bad} with ${name} is left alone, the other serves its CPU, same process`, async (t) => {
-      const { world, run, faults } = await runningWorld(t, 2);
-      const good = 1 - bad;
-      apply(world, bad, faults);
-      const before = fingerprint(world, bad);
-      await emitUntilRecovered(world, run, { cpus: 2, damaged: [bad] });
-      await world.readable(good, `cpu_id = ${bad} AND sequence = ${world.sequence(bad)}`);
-      await world.readable(good, `cpu_id = ${good} AND sequence = ${world.sequence(good)}`);
-      assert.equal(run.readyCount, 1);
-      await assertAnswered(world);
-      const reports = world.syntheticIn(good, 'synthetic.storage_error');
-      assert.deepEqual(
-        reports.map(({ store_type, shard_index }) => [store_type, shard_index]),
-        [['event', bad]],
-      );
-      assert.match(String(reports[0]?.error), says);
-      const mark = readFileSync(`${shardPath(world, bad)}.excluded`, 'utf8');
+const [, TRUSTED] = DAMAGES;
+const WORLDS = [
+  // One shard for each kind, the last one good.
+  { kinds: DAMAGES, bad: DAMAGES.map((_, shard) => shard), good: DAMAGES.length },
+  { kinds: TRUSTED === undefined ? [] : [TRUSTED], bad: [1], good: 0 },
+];
+
+for (const { kinds, bad, good } of WORLDS) {
+  const names = kinds.map(({ name }, i) => `shard ${bad[i]} with ${name}`).join('; ');
+  test(`[FAIL-12] [FAIL-13] [FAIL-15] [FAIL-16] [FAIL-17] [FAIL-20] [ING-72] ${names}: left alone, shard ${good} serves their CPUs, same process`, async (t) => {
+    const shards = bad.length + 1;
+    const { world, run, faults } = await runningWorld(t, shards);
+    const damaged = kinds.map((kind, i) => ({ ...kind, shard: bad[i] ?? -1 }));
+    for (const { apply, shard } of damaged) apply(world, shard, faults);
+    const fingerprints = () => bad.map((shard) => fingerprint(world, shard));
+    const before = fingerprints();
+    await emitUntilRecovered(world, run, { cpus: shards, damaged: bad });
+    for (let cpu = 0; cpu < shards; cpu++)
+      await world.readable(good, `cpu_id = ${cpu} AND sequence = ${world.sequence(cpu)}`);
+    assert.equal(run.readyCount, 1);
+    await assertAnswered(world);
+    const reports = world.syntheticIn(good, 'synthetic.storage_error');
+    assert.deepEqual(
+      reports.map(({ store_type, shard_index }) => `${store_type} ${shard_index}`).sort(),
+      bad.map((shard) => `event ${shard}`),
+    );
+    for (const { says, shard } of damaged) {
+      assert.match(String(reports.find(({ shard_index }) => Number(shard_index) === shard)?.error), says);
+      const mark = readFileSync(`${shardPath(world, shard)}.excluded`, 'utf8');
       assert.match(mark, /^\d{4}-\d\d-\d\dT[\d:.]+Z [^\n]+\n$/);
       assert.match(mark, says);
-      assert.deepEqual(await run.end(), { code: 0, signal: null });
-      assert.deepEqual(fingerprint(world, bad), before, 'not a byte of it was written');
+    }
+    assert.deepEqual(await run.end(), { code: 0, signal: null });
+    assert.deepEqual(fingerprints(), before, 'not a byte of them was written');
 
-      faults.clear();
-      const again = await world.start(faults.env);
-      const last = world.emitMany(bad, 10);
-      await world.readable(good, `cpu_id = ${bad} AND sequence = ${last}`);
-      await assertAnswered(world);
-      assert.deepEqual(await again.end(), { code: 0, signal: null });
-      assert.ok(existsSync(`${shardPath(world, bad)}.excluded`));
-      assert.deepEqual(fingerprint(world, bad), before, 'nor by the next start');
-      assert.deepEqual(world.shardFiles(), ['shard-0000.db', 'shard-0001.db']);
-      setAside(world, bad);
-      assertAccounted(world, 2, trusted ? { cpu: bad, storedElsewhere: FIRST } : undefined);
-    });
-  }
+    faults.clear();
+    const again = await world.start(faults.env);
+    for (const cpu of bad) {
+      const last = world.emitMany(cpu, 10);
+      await world.readable(good, `cpu_id = ${cpu} AND sequence = ${last}`);
+    }
+    await assertAnswered(world);
+    assert.deepEqual(await again.end(), { code: 0, signal: null });
+    for (const shard of bad) assert.ok(existsSync(`${shardPath(world, shard)}.excluded`));
+    assert.deepEqual(fingerprints(), before, 'nor by the next start');
+    assert.deepEqual(
+      world.shardFiles(),
+      Array.from({ length: shards }, (_, shard) => shardName(shard)),
+    );
+    setAside(world, ...bad);
+    const elsewhere = damaged.find(({ trusted }) => trusted)?.shard;
+    assertAccounted(
+      world,
+      shards,
+      elsewhere === undefined ? undefined : { cpu: elsewhere, storedElsewhere: FIRST },
+    );
+  });
 }
 
 /** Emits until all of these files are there. */

@@ -98,7 +98,7 @@ async function hive(t: TestContext) {
     rmSync(directory, { recursive: true, force: true });
   });
   const patterns = new SecurityPatterns(registry, log);
-  const watch = registry.watch(EVENTD_KEY, () => patterns.apply(watch.take(), EVENTD_KEY));
+  const watch = await registry.watch(EVENTD_KEY, () => patterns.apply(watch.take(), EVENTD_KEY));
   await ensureSecurityDefaults(registry, log);
   return { file, patterns };
 }

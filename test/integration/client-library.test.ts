@@ -136,6 +136,128 @@ test('[QX-64] a tail that nobody loops over ends with its signal', { timeout: 20
   await assert.rejects(events[Symbol.asyncIterator]().next(), { message: 'over' });
 });
 
+test('[WIRE-7] batches are what arrived together, never empty, and go on behind single records', async () => {
+  await using server = await startWireServer((_, socket) => {
+    for (const numbers of [[], [1n, 2n, 3n], [], [4n], [5n, 6n]])
+      socket.write(encodeResult(numbers.map((n) => ({ n }))));
+    socket.end(encodeEnd());
+  });
+  const seen: unknown[] = [];
+  for await (const rows of query('EVENTS', { socket: server.path }).batches())
+    seen.push(rows.map(({ n }) => n));
+  assert.deepEqual(seen, [[1, 2, 3], [4], [5, 6]]);
+  const records = query('EVENTS', { socket: server.path });
+  assert.deepEqual((await records.next()).value?.n, 1);
+  const rest: unknown[] = [];
+  for await (const rows of records.batches()) rest.push(rows.map(({ n }) => n));
+  assert.deepEqual(rest, [[2, 3], [4], [5, 6]]);
+  assert.deepEqual(await records.next(), { done: true, value: undefined });
+});
+
+test('[WIRE-7] calls of next that do not wait for each other get the records in order, then the end', async () => {
+  await using server = await startWireServer((_, socket) => {
+    for (const numbers of [[1n], [2n, 3n]]) socket.write(encodeResult(numbers.map((n) => ({ n }))));
+    socket.end(encodeEnd());
+  });
+  const records = query('EVENTS', { socket: server.path });
+  const results = await Promise.all(Array.from({ length: 5 }, () => records.next()));
+  assert.deepEqual(
+    results.map(({ done, value }) => (done === true ? 'end' : value.n)),
+    [1, 2, 3, 'end', 'end'],
+  );
+});
+
+test('[QX-64] leaving batches, returning and throwing close the connection, and nothing comes any more', {
+  timeout: 20_000,
+}, async () => {
+  await using server = await startWireServer((_, socket) => {
+    socket.write(encodeResult([{ n: 1n }, { n: 2n }]));
+  });
+  const options = { socket: server.path };
+  const left = query('EVENTS', options);
+  for await (const rows of left.batches()) {
+    assert.equal(rows.length, 2);
+    break;
+  }
+  await server.closed(0);
+  assert.deepEqual(await left.next(), { done: true, value: undefined });
+  const returned = query('EVENTS', options);
+  await returned.next();
+  assert.deepEqual(await returned.return(), { done: true, value: undefined });
+  await server.closed(1);
+  assert.deepEqual(await returned.next(), { done: true, value: undefined });
+  const reason = new Error('enough');
+  const thrown = query('EVENTS', options);
+  await thrown.next();
+  await assert.rejects(thrown.throw(reason), (error) => error === reason);
+  await server.closed(2);
+  {
+    await using disposed = query('EVENTS', options);
+    await disposed.next();
+  }
+  await server.closed(3);
+  const abort = new AbortController();
+  const aborted = query('EVENTS', { ...options, signal: abort.signal });
+  await aborted.next();
+  abort.abort(reason);
+  await assert.rejects(aborted.next(), (error) => error === reason);
+  await server.closed(4);
+  // Nothing was asked, so nothing is connected.
+  await query('EVENTS', options).return();
+  assert.equal(server.queries.length, 5);
+});
+
+for (const how of ['records', 'batches'] as const) {
+  test(`[WIRE-7] whoever takes ${how} slowly makes the server wait: nothing is read ahead`, {
+    timeout: 20_000,
+  }, async () => {
+    const total = 32 * 1024 * 1024;
+    const frame = encodeResult([
+      { n: 1n, pad: 'x'.repeat(30_000) },
+      { n: 2n, pad: 'y'.repeat(30_000) },
+    ]);
+    let [sent, isBlocked] = [0, false];
+    await using server = await startWireServer((_, socket) => {
+      const pump = () => {
+        isBlocked = false;
+        while (sent < total) {
+          sent += frame.length;
+          if (socket.write(frame)) continue;
+          isBlocked = true;
+          socket.once('drain', pump);
+          return;
+        }
+        socket.end(encodeEnd());
+      };
+      pump();
+    });
+    const records = query('EVENTS', { socket: server.path });
+    const batches = records.batches();
+    await (how === 'records' ? records : batches).next();
+    await until(() => isBlocked, 'back pressure');
+    assert.ok(sent < 4 * 1024 * 1024, `${sent} bytes left the server`);
+    let seen = how === 'records' ? 1 : 2;
+    if (how === 'records') for await (const _ of records) seen++;
+    else for await (const rows of batches) seen += rows.length;
+    assert.equal(seen, Math.ceil(total / frame.length) * 2);
+  });
+}
+
+test('[STR-2] [STR-4] a tail gives batches as well, until it is closed', { timeout: 20_000 }, async () => {
+  await using server = await startWireServer((_, socket) => {
+    socket.write(encodeResult([{ n: 1n }, { n: 2n }]));
+  });
+  const events = tail('EVENTS', { socket: server.path });
+  for await (const rows of events.batches()) {
+    assert.deepEqual(
+      rows.map(({ n }) => n),
+      [1, 2],
+    );
+    await events.close();
+  }
+  await server.closed(0);
+});
+
 test('docs/client.md shows the examples as they are', () => {
   const text = readFileSync(join(ROOT, 'docs/client.md'), 'utf8');
   const shown = [...text.matchAll(/```js\n\/\/ examples\/([a-z]+\.mjs)\n([^`]*(?:`[^`]+`[^`]*)*?)```/g)];

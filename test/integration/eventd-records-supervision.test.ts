@@ -19,6 +19,7 @@ import type { daemonMachine } from '../../machines/daemon.js';
 import { native } from '../../src/native/addon.js';
 import { runRegistryCommand } from '../../src/registry/edit.js';
 import { SERVICE_KEY } from '../../src/registry/names.js';
+import { DebugReader } from '../fixtures/debugReader.js';
 import { type EventdRun, EventdWorld, eventually } from '../fixtures/eventd.js';
 import {
   EventdRecords,
@@ -153,6 +154,9 @@ test(
   async (t) => {
     const daemon = new Daemon(t);
     await eventually('ready', () => daemon.state === '"ready"');
+    const reader = new DebugReader(join(daemon.world.directory, 'debug.sock'));
+    t.after(() => reader.close());
+    await reader.ready();
     for (const [i, store] of STORES.entries()) {
       const [first, second, third] = [100 + i, 110 + i, 120 + i];
       const worker = await daemon.writer(store, first);
@@ -167,7 +171,18 @@ test(
       await next.terminate();
       assert.notEqual(await daemon.writer(store, third), next);
       assert.equal(daemon.count(store), stored + second + third);
+      await eventually(`the end of two ${store} writers on the debug socket`, () => {
+        const sessions = reader.sessionsOf(`${store}-writer`);
+        return sessions.length === 3 && sessions.filter((session) => reader.isOver(session)).length === 2;
+      });
+      assert.equal(reader.states().has(`${store}-writer`), true, 'the third is shown');
     }
+    const others = ['reader-0', 'writer-0', 'retention', 'index-advisor', 'rollup-advisor'];
+    assert.deepEqual(
+      others.filter((name) => reader.sessionsOf(name).some((session) => reader.isOver(session))),
+      [],
+      'nobody else is over',
+    );
     daemon.world.emit(3);
     await daemon.world.checkComplete();
     assert.equal(daemon.state, '"ready"');

@@ -1,11 +1,12 @@
 /**
  * A stop in every state the real eventd can be in. Whatever it is doing, it ends within its bound, with
- * the exit code of the book, without its sockets, and the next start accounts for every event.
+ * the exit code of the book, without its sockets, and the next start accounts for every event. That next
+ * start is where the test behind it begins: all of them use one world.
  */
 import assert from 'node:assert/strict';
 import { copyFileSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { after, type TestContext, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { parseGuid } from '../../src/host/guid.js';
@@ -16,6 +17,7 @@ import { BOOT_A, type EventdEnd, type EventdRun, EventdWorld, eventually } from 
 import { writeShard } from '../fixtures/eventShards.js';
 import { connectRaw } from '../fixtures/rawQueryClient.js';
 
+const CPUS = [0, 1];
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGQUIT'] as const;
 const GRACEFUL: EventdEnd = { code: 0, signal: null };
 /** The abort ends the process the way the service manager would (LIFE-210). */
@@ -24,9 +26,34 @@ const ABORTED: EventdEnd = { code: null, signal: 'SIGKILL' };
 const STOP_TIMEOUT = 4;
 const STOP_BOUND_MS = (STOP_TIMEOUT - 1) * 1000;
 
-async function worldFor(t: TestContext, options: ConstructorParameters<typeof EventdWorld>[0] = {}) {
-  const world = EventdWorld.for(t, options);
+/** The world that all tests share as long as they leave it in order, and the eventd that runs in it. */
+let shared: { readonly world: EventdWorld; readonly run: EventdRun } | null = null;
+after(() => shared?.world.close());
+
+/** A world in which nothing runs yet. Batches are small, so that a reader can be throttled. */
+async function newWorld(t: TestContext): Promise<EventdWorld> {
+  const world = new EventdWorld({ capacity: 16 << 20, settings: { MaxBatchSize: 100 } });
+  t.after(() => (shared?.world === world ? undefined : world.close()));
   await world.setServiceTimeout(STOP_TIMEOUT);
+  return world;
+}
+
+/** A world with an eventd that is ready, most often the one that accounted for the test before. */
+async function runningWorld(t: TestContext): Promise<{ world: EventdWorld; run: EventdRun }> {
+  if (shared === null) {
+    const world = await newWorld(t);
+    return { world, run: await world.start() };
+  }
+  const taken = shared;
+  shared = null;
+  t.after(() => (shared?.world === taken.world ? undefined : taken.world.close()));
+  return taken;
+}
+
+/** The same after a graceful stop. */
+async function stoppedWorld(t: TestContext): Promise<EventdWorld> {
+  const { world, run } = await runningWorld(t);
+  assert.deepEqual(await run.end(), GRACEFUL, run.stderr);
   return world;
 }
 
@@ -55,21 +82,30 @@ async function stops(
   if (order.includes('STOPPING')) assert.equal(order.at(-1), 'STOPPING', 'nothing is announced after it');
 }
 
-/** The next start finds a sound store, and afterwards every sequence is stored or in a gap record, once. */
-async function accountedByNextStart(world: EventdWorld, cpus = 2): Promise<void> {
+/**
+ * The next start finds a sound store, and afterwards every sequence is stored or in a gap record, once.
+ * The next test has it running.
+ */
+async function accountedByNextStart(world: EventdWorld): Promise<void> {
+  world.writeHive();
+  await world.setServiceTimeout(STOP_TIMEOUT);
   const run = await world.start();
-  for (let cpu = 0; cpu < cpus; cpu++) world.emitMany(cpu, 5);
-  for (let cpu = 0; cpu < cpus; cpu++) await world.stored(cpu);
-  assert.deepEqual(await run.end(), GRACEFUL, run.stderr);
+  for (const cpu of CPUS) world.emitMany(cpu, 5);
+  for (const cpu of CPUS) await world.stored(cpu);
   for (const file of world.shardFiles())
     assert.equal(
       world.read(file, (db) => db.pragma('integrity_check', { simple: true })),
       'ok',
       file,
     );
-  const last = Array.from({ length: cpus }, (_, cpu) => Number(world.sequence(cpu)));
+  const last = CPUS.map((cpu) => Number(world.sequence(cpu)));
   assert.deepEqual(faultsOf(accountFor(world.events, parseGuid(BOOT_A), last)), []);
+  shared = { world, run };
 }
+
+/** How many events a CPU has stored behind a sequence. */
+const storedSince = (world: EventdWorld, cpu: number, sequence: bigint): number =>
+  world.sequences(cpu).filter((stored) => stored > sequence).length;
 
 const says = (run: EventdRun, text: RegExp) => run.log().some(({ msg }) => text.test(String(msg)));
 
@@ -106,7 +142,7 @@ function openFiles({ pid }: EventdRun): string[] {
 test('[LIFE-230] [LIFE-131] [LIFE-132] SIGTERM, SIGINT and SIGQUIT at any instant of the start end it with 0 and cost no event', {
   timeout: 240_000,
 }, async (t) => {
-  const world = await worldFor(t);
+  const world = await newWorld(t);
   const rehearsal = world.spawn();
   await eventually('the first log line', () => rehearsal.log().length > 0);
   const begun = performance.now();
@@ -114,7 +150,7 @@ test('[LIFE-230] [LIFE-131] [LIFE-132] SIGTERM, SIGINT and SIGQUIT at any instan
   const startMs = performance.now() - begun;
   await rehearsal.end();
   for (const signal of SIGNALS) {
-    const steps = signal === 'SIGTERM' ? 5 : 3;
+    const steps = signal === 'SIGTERM' ? 4 : 2;
     for (let step = 0; step <= steps; step++) {
       world.emitMany(step % 2, 50);
       const run = world.spawn();
@@ -131,8 +167,7 @@ test('[LIFE-230] [LIFE-131] [LIFE-132] SIGTERM, SIGINT and SIGQUIT at any instan
 test('[LIFE-210] [LIFE-138] SIGTERM and SIGQUIT while a start waits for a locked shard are obeyed when the lock goes, and abort when it stays', {
   timeout: 120_000,
 }, async (t) => {
-  const world = await worldFor(t);
-  await (await world.start()).end();
+  const world = await stoppedWorld(t);
   for (const signal of ['SIGTERM', 'SIGQUIT'] as const) {
     for (const end of [GRACEFUL, ABORTED]) {
       world.emitMany(0, 50);
@@ -159,9 +194,8 @@ test('[LIFE-210] [LIFE-138] SIGTERM and SIGQUIT while a start waits for a locked
 test('[LIFE-104] [LIFE-130] [LIFE-210] a stop while a shard cannot even be opened: the start fails or is undone, in time', {
   timeout: 60_000,
 }, async (t) => {
-  const world = EventdWorld.for(t);
+  const world = await stoppedWorld(t);
   await world.setServiceTimeout(10);
-  await (await world.start()).end();
   world.emitMany(0, 50);
   for (const isReleased of [true, false]) {
     const release = occupy(world, 0);
@@ -185,8 +219,7 @@ test('[LIFE-104] [LIFE-130] [LIFE-210] a stop while a shard cannot even be opene
 test('[LIFE-109] [LIFE-131] a stop while a start reads hundreds of old shards is obeyed', {
   timeout: 60_000,
 }, async (t) => {
-  const world = await worldFor(t);
-  await (await world.start()).end();
+  const world = await stoppedWorld(t);
   const old = Array.from({ length: 200 }, (_, i) => `shard-0${100 + i}.db`);
   const [first = '', ...others] = old;
   writeShard(world.events, first, [{ timestamp: 1n, sequence: 1n }]);
@@ -207,19 +240,16 @@ for (const signal of ['SIGTERM', 'SIGQUIT'] as const) {
   test(`[FAIL-5] [FAIL-7] [LIFE-204] ${signal} while a writer is degraded: ends with 0, and the next start records what was lost`, {
     timeout: 60_000,
   }, async (t) => {
-    const world = await worldFor(t);
-    const run = await world.start();
+    const { world, run } = await runningWorld(t);
+    const shutdowns = () => world.syntheticIn(1, 'synthetic.shutdown').length;
+    const before = { shutdowns: shutdowns(), sequence: world.sequence(1) };
     const accept = refuse(world, 0);
     world.emitMany(0, 100);
     world.emitMany(1, 100);
     await eventually('a failed commit', () => says(run, /shard 0 could not commit/));
     await stops(world, run, GRACEFUL, () => run.kill(signal));
-    assert.equal(
-      world.syntheticIn(1, 'synthetic.shutdown').length,
-      1,
-      'the record went to the healthy shard',
-    );
-    assert.equal(world.sequences(1).length, 100);
+    assert.equal(shutdowns(), before.shutdowns + 1, 'the record went to the healthy shard');
+    assert.equal(storedSince(world, 1, before.sequence), 100);
     accept();
     await accountedByNextStart(world);
   });
@@ -228,8 +258,7 @@ for (const signal of ['SIGTERM', 'SIGQUIT'] as const) {
 test('[LIFE-210] [LIFE-211] a writer that hangs at the stop: aborted at the bound with one line, and nothing is lost or doubled', {
   timeout: 60_000,
 }, async (t) => {
-  const world = await worldFor(t);
-  const run = await world.start();
+  const { world, run } = await runningWorld(t);
   const release = world.lock(0);
   t.after(release);
   world.emitMany(0, 100);
@@ -246,8 +275,8 @@ for (const outcome of ['goes on', 'hangs'] as const) {
   test(`[LIFE-203] [LIFE-211] a stop while a reader is throttled by a writer that ${outcome}`, {
     timeout: 60_000,
   }, async (t) => {
-    const world = await worldFor(t, { settings: { MaxBatchSize: 100 }, capacity: 4 << 20 });
-    const run = await world.start();
+    const { world, run } = await runningWorld(t);
+    const before = world.sequence(0);
     const reader = new DebugReader(world.paths.debugSocket);
     t.after(() => reader.close());
     await reader.ready();
@@ -264,7 +293,7 @@ for (const outcome of ['goes on', 'hangs'] as const) {
     });
     release();
     if (outcome === 'goes on')
-      assert.equal(world.sequences(0).length, 2000, 'the last drain took what the reader was kept from');
+      assert.equal(storedSince(world, 0, before), 2000, 'the last drain took what the reader was kept from');
     await accountedByNextStart(world);
   });
 }
@@ -272,9 +301,9 @@ for (const outcome of ['goes on', 'hangs'] as const) {
 test('[LIFE-231] [HOST-20] a stop during reloads ends with 0, and no READY=1 follows STOPPING=1', {
   timeout: 60_000,
 }, async (t) => {
-  const world = await worldFor(t);
+  const { world, run: first } = await runningWorld(t);
   for (let round = 0; round < 3; round++) {
-    const run = await world.start();
+    const run = round === 0 ? first : await world.start();
     world.emitMany(0, 200);
     world.writeHive({ MaxBatchSize: 500 + round });
     await world.setServiceTimeout(STOP_TIMEOUT);
@@ -293,9 +322,9 @@ test('[LIFE-231] [HOST-20] a stop during reloads ends with 0, and no READY=1 fol
 test('[FAIL-15] [LIFE-200] a stop while the event path is started again ends with 0, and the next start accounts for everything', {
   timeout: 90_000,
 }, async (t) => {
-  const world = await worldFor(t);
+  const { world, run: first } = await runningWorld(t);
   for (const wait of [false, true]) {
-    const run = await world.start();
+    const run = wait ? await world.start() : first;
     world.emitMany(0, 300);
     world.emitMany(1, 300);
     await world.stored(0);
@@ -314,8 +343,8 @@ test('[FAIL-15] [LIFE-200] a stop while the event path is started again ends wit
 test('[LIFE-201] [QX-64] a stop with a query running and clients that do not read', {
   timeout: 60_000,
 }, async (t) => {
-  const world = await worldFor(t, { capacity: 16 << 20 });
-  const run = await world.start();
+  const { world, run } = await runningWorld(t);
+  const before = world.sequence(1);
   // More than sockets and credits hold: the queries cannot come to their end.
   world.emitMany(0, 12_000, 1000);
   await world.stored(0);
@@ -338,7 +367,7 @@ test('[LIFE-201] [QX-64] a stop with a query running and clients that do not rea
   lookOn.socket.pause();
   world.emitMany(1, 500);
   await stops(world, run, GRACEFUL, () => run.kill('SIGTERM'));
-  assert.equal(world.sequences(1).length, 500);
+  assert.equal(storedSince(world, 1, before), 500);
   await accountedByNextStart(world);
 });
 
@@ -347,9 +376,9 @@ test('[LIFE-201] [QX-64] a stop with a query running and clients that do not rea
 test('[LIFE-231] [LIFE-210] signals without end do not change a stop: not its bound, not its one line', {
   timeout: 60_000,
 }, async (t) => {
-  const world = await worldFor(t);
+  const { world, run: first } = await runningWorld(t);
   for (const end of [GRACEFUL, ABORTED]) {
-    const run = await world.start();
+    const run = end === GRACEFUL ? first : await world.start();
     world.emitMany(0, 2000);
     world.emitMany(1, 2000);
     const release = end === ABORTED ? world.lock(0) : () => undefined;

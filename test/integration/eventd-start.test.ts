@@ -214,7 +214,13 @@ test('[LIFE-2] the command line: help, version, wrong usage', async () => {
   for (const option of ['--registry', '--kmes', '--host', '--check']) {
     assert.ok(help.stdout.includes(option), option);
   }
-  assert.equal((await runProgram('eventd', ['--version']).done).code, 0);
+  const manifest = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  const { version } = JSON.parse(manifest) as { version: string };
+  const said = ['eventd', 'kmesd', 'evctl', 'devhost'].map(async (program) => {
+    const { code, stdout } = await runProgram(program, ['--version']).done;
+    assert.deepEqual([code, stdout.toString()], [0, `${program} ${version}\n`], 'all programs agree');
+  });
+  await Promise.all(said);
   for (const wrong of [['--nonsense'], ['--host', 'windows'], ['stray'], ['--registry']]) {
     const { code, stderr } = await runProgram('eventd', wrong).done;
     assert.equal(code, 2, wrong.join(' '));

@@ -196,9 +196,11 @@ test('messages of an actor that is not announced yet wait for its announcement, 
   });
   server?.publish(message('@xstate.event', { event: { type: 'early' } }));
   server?.publish(message('@xstate.actor', { name: 'far', snapshot: { status: 'active', value: 'here' } }));
+  // The end of other threads is none of its business, not even where a name begins its own.
+  for (const name of ['near', 'fa', 'main']) server?.threadEnded(name);
   server?.publish(message('@xstate.snapshot', { event: {}, snapshot: { status: 'active', value: 'there' } }));
   // Its thread dies without a word.
-  server?.pathEnded();
+  server?.threadEnded('far');
   await reader.sees(({ snapshot }) => snapshot?.status === 'stopped');
   assert.deepEqual(
     reader.lines

@@ -1,21 +1,19 @@
 /** Who sees what, through the query socket: fields, refusals, streams, and real users. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
 import { type TestContext, test } from 'node:test';
-import { promisify } from 'node:util';
 import { EmbeddedCaller } from '../../src/access/embeddedCaller.js';
 import { fieldGuid } from '../../src/access/fieldGuid.js';
 import { formatPlainGuid } from '../../src/host/guid.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { encodeRequest } from '../../src/wire/messages.js';
 import { FakeSecurity, patternsOf, tell, userToken } from '../fixtures/access.js';
+import { connectAs } from '../fixtures/asUser.js';
 import type { EventRow } from '../fixtures/eventShards.js';
 import { series, write as writeMetrics } from '../fixtures/metricService.js';
 import { LIMITS, makeStore, startService } from '../fixtures/queryService.js';
 import { ask, eventually } from '../fixtures/rawQueryClient.js';
 import { LiveLogs, LiveShard, StreamClient } from '../fixtures/streams.js';
 
-const run = promisify(execFile);
 const guid = (name: string) => formatPlainGuid(fieldGuid(name));
 const SYSTEM = 'O:SYG:SYD:(A;;0x1;;;SY)';
 const OPEN = `${SYSTEM}(A;;0x1;;;AU)`;
@@ -120,6 +118,73 @@ test('[ACL-37] an explicit SINCE or UNTIL tests the timestamp: where it is denie
   assert.equal((await recordsOf('EVENTS UNTIL 2100-01-01T00:00:00')).length, 0);
 });
 
+test('[ACL-19] [ACL-29] [ACL-33] [ACL-35] [ACL-36] [ACL-37] [QX-6] each fixed field can be hidden by itself', async (t) => {
+  const fixed = {
+    events: [
+      ...['timestamp', 'cpu_id', 'sequence', 'origin_class', 'event_type', 'boot_id'],
+      ...['effective_token_guid', 'true_token_guid', 'process_guid'],
+    ],
+    logs: ['timestamp', 'origin', 'is_error', 'message', 'boot_id'],
+  };
+  const { shard, logs, store, path, recordsOf } = await world(t, {
+    ...Object.fromEntries(fixed.events.map((field) => [`Events\\${field}`, without(field)])),
+    ...Object.fromEntries(fixed.logs.map((field) => [`Logs\\${field}`, without(field)])),
+    'Metrics\\label': without('core'),
+    'Metrics\\value': without('value'),
+    'Metrics\\timestamp': without('timestamp'),
+    'Metrics\\name': without('name'),
+  });
+  shard.commit(fixed.events.map((field) => event(field, { here: field })));
+  logs.commit(fixed.logs.map((origin, at) => ({ timestamp: BigInt(at + 1), origin, message: origin })));
+  writeMetrics(
+    store,
+    ['label', 'value', 'timestamp', 'name'].map((name) => series(name, { core: '0' }, 1, [[1, 5]])),
+  );
+  const refuses = async (mode: string, field: string, clauses: readonly string[]) => {
+    for (const clause of clauses) {
+      const { messages } = await ask(path, `${mode} ${clause}`);
+      const error = `access denied: the result cannot be grouped, sorted or aggregated by ${field}`;
+      assert.deepEqual(messages, [{ status: 'error', error }], `${mode} ${clause}`);
+    }
+  };
+  const NUMBERS = ['timestamp', 'cpu_id', 'sequence', 'origin_class'];
+  for (const [mode, type] of [
+    ['EVENTS', 'events'],
+    ['LOGS', 'logs'],
+  ] as const) {
+    for (const field of fixed[type]) {
+      await refuses(mode, field, [
+        ...[`COUNT BY ${field}`, `TOP 2 BY ${field}`, `DISTINCT ${field}`, `GROUP ${field} COUNT`],
+        ...[`SORT ${field}`, `SORT ${field} DESC SELECT message`],
+        ...(NUMBERS.includes(field) ? ['SUM', 'AVG', 'MIN', 'MAX'].map((name) => `${name} ${field}`) : []),
+      ]);
+      // In WHERE it is NULL, in records it is missing.
+      const [bare, ...more] = await recordsOf(`${mode} WHERE ${field} IS NULL`);
+      assert.deepEqual(more, [], field);
+      assert.deepEqual(
+        Object.keys(bare ?? {}).sort(),
+        [...fixed[type].filter((name) => name !== field), ...(type === 'events' ? ['here'] : [])].sort(),
+      );
+      assert.equal((await recordsOf(`${mode} WHERE ${field} IS NOT NULL`)).length, fixed[type].length - 1);
+      assert.deepEqual(await recordsOf(`${mode} WHERE ${field} IS NULL SELECT ${field}`), [{}], field);
+    }
+  }
+  // A pattern of names is a test of the name.
+  assert.deepEqual(await recordsOf('EVENTS event_type'), []);
+  assert.deepEqual(await recordsOf('LOGS FROM origin'), []);
+  assert.deepEqual(await recordsOf('LOGS FROM message CONTAINING "message"'), []);
+  assert.deepEqual(await recordsOf('METRIC name'), []);
+  for (const field of ['value', 'timestamp', 'name', 'core'])
+    await refuses('METRIC *[]', field, [`SORT ${field}`, `SORT ${field} DESC TAKE 1`]);
+  assert.deepEqual(await recordsOf('METRIC label[core="0"]'), []);
+  assert.deepEqual(await recordsOf('METRIC value'), []);
+  assert.deepEqual(await recordsOf('METRIC *[] WHERE value == 5 SELECT name'), [
+    { name: 'label' },
+    {},
+    { name: 'timestamp' },
+  ]);
+});
+
 test('[ACL-49] [ACL-50] [STR-13] a stream decides about new types and fields, and anew when a descriptor changes', async (t) => {
   const { shard, path, change } = await world(t, {
     'Events\\open': OPEN,
@@ -164,6 +229,80 @@ test('[ACL-49] [STR-13] what was committed while a stream caught up falls under 
   assert.equal(client.values('n').map(Number).includes(-1), false);
 });
 
+test('[ACL-49] [ACL-51] [STR-13] [STR-21] the other side of a stream falls silent with its descriptor, for every store', async (t) => {
+  const { shard, logs, store, path, change } = await world(t, {
+    'Events\\open': OPEN,
+    'Events\\other': OPEN,
+    'Logs\\app': OPEN,
+    'Logs\\svc': OPEN,
+    'Metrics\\cpu': OPEN,
+  });
+  const seconds = Math.floor(Date.now() / 1000);
+  const at = BigInt(seconds) * 1_000_000_000n;
+  logs.commit([{ timestamp: at, origin: 'svc', message: 'x' }]);
+  shard.commit([{ ...event('other'), timestamp: at }]);
+  writeMetrics(store, [series('cpu', {}, 1, [[seconds - 1, 5]])]);
+  const since = 'SINCE 1h ago';
+  const begin = (mode: string, filter: string, fields: string) =>
+    StreamClient.begun(t, path, `${mode} ${since} WHERE ${filter} TAKE 0 SELECT ${fields} STREAM`);
+  const streams = [
+    { client: await begin('EVENTS open', 'LOG svc EXISTS', 'n'), other: 'Logs\\svc' },
+    { client: await begin('EVENTS open', 'METRIC cpu > 1', 'n'), other: 'Metrics\\cpu' },
+    { client: await begin('LOGS FROM app', 'EVENT other EXISTS', 'message'), other: 'Events\\other' },
+  ];
+  const fence = await StreamClient.begun(t, path, `EVENTS open ${since} TAKE 0 SELECT n STREAM`);
+  const fenceOfLogs = await StreamClient.begun(t, path, `LOGS FROM app ${since} TAKE 0 STREAM`);
+  let n = 0;
+  const counts = () => streams.map(({ client }) => client.records.length);
+  const commit = async () => {
+    n++;
+    shard.commit([{ ...event('open', { n }), timestamp: at + BigInt(n) }]);
+    logs.commit([{ timestamp: at + BigInt(n), origin: 'app', message: String(n) }]);
+    await Promise.all([fence.has(n), fenceOfLogs.has(n)]);
+  };
+  /** Commits until these streams have got something; nothing else tells that a grant is in force. */
+  const go = async (which: readonly number[]) => {
+    const before = counts();
+    for (const deadline = Date.now() + 10_000; ; ) {
+      await commit();
+      const now = counts();
+      if (which.every((index) => (now[index] ?? 0) > (before[index] ?? 0))) return;
+      assert.ok(Date.now() < deadline, `${before} became ${now}`);
+    }
+  };
+  const silent = async (which: readonly number[]) => {
+    const before = counts();
+    for (let i = 0; i < 3; i++) await commit();
+    for (const index of which) assert.equal(counts()[index], before[index], `stream ${index}`);
+  };
+  await go([0, 1, 2]);
+  for (const { other } of streams) change(other, SYSTEM);
+  await silent([0, 1, 2]);
+  for (const { other } of streams) change(other, OPEN);
+  await go([0, 1, 2]);
+  // Without what it looks at there is nothing to look at either.
+  change('Metrics\\cpu', without('value'));
+  change('Logs\\svc', without('timestamp'));
+  await silent([0, 1]);
+  await go([2]);
+  assert.ok(streams.every(({ client }) => !client.closed));
+});
+
+test('[ACL-49] [STR-13] a stream that was shown nothing begins when a descriptor grants it something', async (t) => {
+  const { shard, path, change } = await world(t, { 'Events\\late': SYSTEM });
+  const client = await StreamClient.begun(t, path, 'EVENTS late SELECT n STREAM');
+  shard.commit([event('late', { n: 0 })]);
+  for (const [grants, sddl] of [OPEN, SYSTEM, OPEN].map((text) => [text === OPEN, text] as const)) {
+    change('Events\\late', sddl);
+    const before = client.records.length;
+    await eventually('the change', () => {
+      shard.commit([event('late', { n: 1 })]);
+      return client.records.length > before || !grants;
+    });
+  }
+  assert.equal(client.closed, false);
+});
+
 test('[ACL-50] [ACL-49] LOGS streams do the same by origin', async (t) => {
   const { logs, path, change } = await world(t, { 'Logs\\app': OPEN });
   const client = await StreamClient.begun(t, path, 'LOGS STREAM');
@@ -188,17 +327,12 @@ test('[ACL-3] [ACL-26] [ACL-32] [HOST-65] users are told apart by the kernel, an
     false,
   );
   shard.commit([event('team.a'), event('team.b'), event('closed')]);
-  const script = `
-    process.setegid(Number(process.argv[3])); process.setgroups([]); process.seteuid(Number(process.argv[3]));
-    const socket = require('net').connect(process.argv[1]);
-    const parts = [];
-    socket.on('data', (part) => parts.push(part));
-    socket.on('end', () => { socket.end(); process.stdout.write(Buffer.concat(parts).toString('hex')); });
-    socket.write(Buffer.from(process.argv[2], 'hex'));`;
   const as = async (uid: number, query: string) => {
-    const request = Buffer.from(encodeRequest(query)).toString('hex');
-    const { stdout } = await run(process.execPath, ['-e', script, path, request, String(uid)], { cwd: '/' });
-    return Buffer.from(stdout, 'hex').toString('latin1');
+    const socket = await connectAs(uid, path);
+    socket.write(encodeRequest(query));
+    const parts: Buffer[] = [];
+    for await (const part of socket) parts.push(part as Buffer);
+    return Buffer.concat(parts).toString('latin1');
   };
   assert.equal((await recordsOf('EVENTS')).length, 3);
   const team = await as(12345, 'EVENTS');

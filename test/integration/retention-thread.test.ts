@@ -11,18 +11,11 @@ import type { FromWriter, LeaseCommand } from '../../actors/messages.js';
 import { Subject } from '../../actors/rx.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import { native } from '../../src/native/addon.js';
-import { SETTING_NAMES, type Settings, settingOf } from '../../src/registry/settings.js';
+import { DEFAULT_SETTINGS } from '../fixtures/defaultSettings.js';
 import { eventually } from '../fixtures/eventd.js';
 import { BOOT_ID } from '../fixtures/eventShards.js';
 import { ask, DAY_NS, eventsSince, seedLogs, seedSamples, seedShard } from '../fixtures/retentionStores.js';
 import { temporaryDirectory } from '../fixtures/singleStores.js';
-
-const DEFAULTS = Object.fromEntries(
-  SETTING_NAMES.map((name) => {
-    const setting = settingOf(name);
-    return [name, 'default' in setting ? setting.default : ''];
-  }),
-) as unknown as Settings;
 
 /** What was asked of a lender, in order. */
 class Ledger implements Lender {
@@ -63,10 +56,11 @@ async function stage(t: TestContext, lender: Lender) {
   process.on('worker', seen);
   t.after(() => process.off('worker', seen));
   const errors: string[] = [];
+  const over: string[] = [];
   const log = { info: () => undefined, warn: () => undefined, error: (text: string) => errors.push(text) };
   const retention = new RetentionThread({
     maintenance: new MaintenanceThread(),
-    settings: DEFAULTS,
+    settings: DEFAULT_SETTINGS,
     eventStorePath: events,
     logStorePath: logs,
     metricStorePath: metrics,
@@ -74,12 +68,13 @@ async function stage(t: TestContext, lender: Lender) {
     log: log as unknown as ProcessLog,
     lender: () => lender,
     onInspection: () => undefined,
+    onThreadEnded: (thread) => over.push(thread),
   });
   t.after(() => retention.release());
   await retention.start();
   const tighten = () =>
     retention.setLimits({
-      ...DEFAULTS,
+      ...DEFAULT_SETTINGS,
       EventRetentionDays: 20,
       LogRetentionDays: 10,
       MetricRetentionDays: 20,
@@ -88,7 +83,7 @@ async function stage(t: TestContext, lender: Lender) {
     [shard, logs, metrics].map(
       (file, n) => ask(file, `SELECT 1 FROM ${['events', 'logs', 'samples'][n]}`).length,
     );
-  return { retention, workers, errors, tighten, left, shard };
+  return { retention, workers, errors, over, tighten, left, shard };
 }
 
 test('[RET-8][LOG-52][MET-58][MET-64] each batch has a lease of its own, which is returned; the metric writer hears which series are gone before it goes on', async (t) => {
@@ -120,7 +115,7 @@ test('[RET-8][RET-12] a database whose writer refuses is left alone, and the swe
 
 test('[RET-8][FAIL-33][MET-37] a sweeper that dies gives its lease back without a word of the series it deleted, and is mentioned once', async (t) => {
   const ledger = new Ledger(() => new Promise(() => undefined));
-  const { workers, errors, tighten } = await stage(t, ledger);
+  const { workers, errors, over, tighten } = await stage(t, ledger);
   tighten();
   await eventually('a lease to be asked for', () => ledger.said.length === 1);
   await workers.at(-1)?.terminate();
@@ -130,6 +125,7 @@ test('[RET-8][FAIL-33][MET-37] a sweeper that dies gives its lease back without 
   assert.equal(ledger.unknown, 1, 'an empty list would say that no series is gone');
   assert.equal(errors.length, 1);
   assert.match(errors[0] ?? '', /^thread retention ended and is started again/);
+  assert.deepEqual(over, ['retention'], 'the debug socket shows it no more');
 });
 
 test('[RET-8][FAIL-33] a writer that dies before it grants a lease is as good as one that refuses', async () => {

@@ -7,22 +7,17 @@ import { RollupThread } from '../../actors/daemon/rollupThread.js';
 import { MaintenanceThread } from '../../actors/maintenance/maintenanceThread.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import { native } from '../../src/native/addon.js';
-import { SETTING_NAMES, type Settings, settingOf } from '../../src/registry/settings.js';
 import { saveRegistry } from '../../src/rollups/registryFile.js';
 import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
 import { openStore } from '../../src/stores/storeFile.js';
+import { DEFAULT_SETTINGS } from '../fixtures/defaultSettings.js';
 import { eventually } from '../fixtures/eventd.js';
 import { ask } from '../fixtures/retentionStores.js';
 import { temporaryDirectory } from '../fixtures/singleStores.js';
 
 const MINUTE_NS = 60_000_000_000n;
 
-const settings = Object.fromEntries(
-  SETTING_NAMES.map((name) => {
-    const setting = settingOf(name);
-    return [name, 'default' in setting ? setting.default : ''];
-  }),
-) as unknown as Settings;
+const { MetricMaxBatchSize } = DEFAULT_SETTINGS;
 
 /** A store of many series with a minute or two each, and the thread over it; the lender answers as told. */
 async function stage(t: TestContext, answer: () => Promise<number | null>) {
@@ -49,7 +44,7 @@ async function stage(t: TestContext, answer: () => Promise<number | null>) {
   const leases: string[] = [];
   const rollups = new RollupThread({
     maintenance: new MaintenanceThread(),
-    settings,
+    settings: DEFAULT_SETTINGS,
     eventStorePath: events,
     metricStorePath: metrics,
     log: { info: note, warn: note, error: note } as unknown as ProcessLog,
@@ -61,6 +56,7 @@ async function stage(t: TestContext, answer: () => Promise<number | null>) {
       returnLease: (_file, id) => leases.push(`return ${id}`),
     },
     onInspection: () => undefined,
+    onThreadEnded: () => undefined,
   });
   t.after(() => rollups.release());
   await rollups.start();
@@ -71,14 +67,14 @@ async function stage(t: TestContext, answer: () => Promise<number | null>) {
 
 test('[ROL-17] [ROL-18] batches of three quarters of the limit stop the computation after the unit under way, small ones let it go on', async (t) => {
   const { rollups, rows, state, leases } = await stage(t, async () => 0);
-  rollups.committed(settings.MetricMaxBatchSize * 0.75);
+  rollups.committed(MetricMaxBatchSize * 0.75);
   await eventually('the pause', async () => (await state()) === 'paused');
   const before = rows();
   assert.ok(before < 400, `${before} rows`);
-  rollups.committed(settings.MetricMaxBatchSize / 2);
+  rollups.committed(MetricMaxBatchSize / 2);
   assert.equal(await state(), 'paused', 'between the two nothing changes');
   assert.equal(rows(), before);
-  rollups.committed(settings.MetricMaxBatchSize / 4 - 1);
+  rollups.committed(MetricMaxBatchSize / 4 - 1);
   await eventually('all rows', () => rows() === 400);
   await eventually('the end of the search', async () => (await state()) === 'observing');
   for (const [n, word] of leases.entries()) {

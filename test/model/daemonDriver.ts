@@ -318,24 +318,26 @@ export class DaemonDriver {
 
   async #check(): Promise<void> {
     const { store } = this.world;
-    const startups = store.count('synthetic.startup');
+    const tally = store.tally();
+    const count = (type: string): number => tally.get(`synthetic.${type}`) ?? 0;
+    const startups = count('startup');
     assert.ok(
       startups === this.#startups || (this.#underWay && startups === 1),
       `${startups} startup records`,
     );
-    const shutdowns = store.count('synthetic.shutdown');
+    const shutdowns = count('shutdown');
     assert.ok(
       shutdowns === this.#recorded || (this.#late && shutdowns === 1),
       `${shutdowns} shutdown records`,
     );
-    const changes = store.count('synthetic.config_change');
+    const changes = count('config_change');
     // Away from a path that works, a record may wait for the next one.
     const settled = this.#leaf === 'ready' || !this.#active;
     assert.ok(
       changes === this.#changes || (!settled && changes < this.#changes),
       `${changes} records of ${this.#changes} changes`,
     );
-    const errors = store.count('synthetic.storage_error');
+    const errors = count('storage_error');
     assert.ok(errors <= this.#errors || !this.#lossless, `${errors} storage errors`);
     if (this.#leaf === 'ready') assert.equal(errors, this.#errors, 'storage errors');
     if (!store.anyDestroyed) this.world.checkEvents();

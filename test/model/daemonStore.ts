@@ -76,13 +76,19 @@ export class DaemonStore {
 
   /** Payloads of eventd's own rows of a type. */
   synthetic(type: string): Record<string, unknown>[] {
-    return this.#readable().flatMap((file) =>
-      this.#rows(file).flatMap((row) =>
-        row.sequence === null && row.event_type === type
-          ? [decode(row.payload) as Record<string, unknown>]
-          : [],
-      ),
+    return this.#own().flatMap((row) =>
+      row.event_type === type ? [decode(row.payload) as Record<string, unknown>] : [],
     );
+  }
+
+  /** How many rows of its own eventd has stored, by type. */
+  tally(): ReadonlyMap<string, number> {
+    const tally = new Map<string, number>();
+    for (const { event_type: type, payload } of this.#own()) {
+      decode(payload);
+      tally.set(type, (tally.get(type) ?? 0) + 1);
+    }
+    return tally;
   }
 
   count(type: string): number {
@@ -268,12 +274,16 @@ export class DaemonStore {
     }
   }
 
-  #rows(file: string): Row[] {
+  #own(): Row[] {
+    return this.#readable().flatMap((file) => this.#rows(file, 'AND sequence IS NULL'));
+  }
+
+  #rows(file: string, condition = ''): Row[] {
     const db = new Database(file, { readonly: true });
     try {
       const made = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'events'").get();
       if (made === undefined) return [];
-      const rows = 'SELECT cpu_id, sequence, event_type, payload FROM events NOT INDEXED WHERE boot_id = ?';
+      const rows = `SELECT cpu_id, sequence, event_type, payload FROM events NOT INDEXED WHERE boot_id = ? ${condition}`;
       return db.prepare(rows).all(this.boot) as Row[];
     } finally {
       db.close();

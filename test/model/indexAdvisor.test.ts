@@ -10,8 +10,9 @@ import { type IndexAdvisor, startIndexAdvisor } from '../../actors/indexAdvisor/
 import type { FromAdvisor, ToAdvisor } from '../../actors/indexAdvisor/messages.js';
 import { type AdvisorContext, type AdvisorLimits, indexAdvisorMachine } from '../../machines/indexAdvisor.js';
 import { MetaStore } from '../../src/indexes/metaStore.js';
+import { AdvisorDriver } from './advisorDriver.js';
 import { Coverage } from './coverage.js';
-import { Gates, type ModelEvent, memoryDirectory, pathsOf, Shadow, type Step, walkAll } from './walk.js';
+import { Gates, type ModelEvent, memoryDirectory, pathsOf, Shadow, walkAll } from './walk.js';
 
 const LIMITS: AdvisorLimits = {
   windowHours: 24,
@@ -56,14 +57,15 @@ const coverage = new Coverage(indexAdvisorMachine);
 const root = memoryDirectory();
 
 /** Drives one advisor along one path. */
-class Driver {
+class Driver extends AdvisorDriver<AdvisorContext> {
   readonly #directory = mkdtempSync(join(root, 'advisor-'));
   readonly #commands$ = new Subject<ToAdvisor>();
   readonly #clock = new SimulatedClock();
   readonly #gates = new Gates();
-  readonly #shadow = new Shadow(indexAdvisorMachine, { limits: LIMITS }, coverage);
-  readonly #advisor: IndexAdvisor;
-  readonly #reports: FromAdvisor[] = [];
+  protected override readonly shadow = new Shadow(indexAdvisorMachine, { limits: LIMITS }, coverage);
+  protected override readonly actor: IndexAdvisor['actor'];
+  protected override readonly closed = { type: done('closing') };
+  protected override readonly reports: FromAdvisor[] = [];
   readonly #wishes = new Set<string>();
   #failsToDecide = false;
   #isOpen = false;
@@ -71,6 +73,7 @@ class Driver {
   #ids = 0;
 
   constructor() {
+    super();
     // What an earlier run has left: a member, and a field that is asked for often.
     const store = MetaStore.open(this.#directory, () => undefined);
     store.save({
@@ -82,7 +85,7 @@ class Driver {
       manual: new Map(),
     });
     store.close();
-    this.#advisor = startIndexAdvisor({
+    const { actor, reports$ } = startIndexAdvisor({
       eventStorePath: this.#directory,
       limits: LIMITS,
       commands$: this.#commands$,
@@ -92,27 +95,19 @@ class Driver {
       },
       clock: this.#clock,
       pace: this.#gates.hold,
-      inspect: this.#shadow.inspect,
+      inspect: this.shadow.inspect,
     });
-    this.#advisor.reports$.subscribe((report) => this.#reports.push(report));
+    this.actor = actor;
+    reports$.subscribe((report) => this.reports.push(report));
   }
 
-  async walk(path: readonly Step[]): Promise<void> {
-    for (const step of path) {
-      await this.#do(step.event);
-      this.#shadow.compare(this.#advisor.actor, step);
-      this.#check();
-    }
-    await this.#finish();
-  }
-
-  close(): void {
+  override close(): void {
     for (const deed of ['load', 'decide', 'persist', 'close']) this.#gates.drop(deed);
     this.#unblock();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  async #do(event: ModelEvent): Promise<void> {
+  protected override async perform(event: ModelEvent): Promise<void> {
     const { type } = event;
     switch (type) {
       case 'limits.changed':
@@ -126,19 +121,16 @@ class Driver {
         this.#commands$.next({ type: 'stop' });
         return;
       case INTERVAL:
-        return this.#shadow.passes(this.#clock, this.#context.limits.intervalMinutes * 60_000);
+        return this.shadow.passes(this.#clock, this.context.limits.intervalMinutes * 60_000);
     }
     const failing = type.startsWith('xstate.error');
-    const deed = { loading: 'load', deciding: 'decide', publishing: 'persist', closing: 'close' }[
-      this.#value
-    ];
+    const deed = { loading: 'load', deciding: 'decide', publishing: 'persist', closing: 'close' }[this.value];
     assert.ok(deed !== undefined, type);
     if (failing && deed === 'decide') this.#failsToDecide = true;
     else if (failing) this.#block();
     else this.#unblock();
-    if (deed === 'decide' && !failing)
-      for (const { field } of this.#context.deciding) this.#wishes.add(field);
-    await this.#shadow.hears(type, () => this.#gates.release(deed));
+    if (deed === 'decide' && !failing) for (const { field } of this.context.deciding) this.#wishes.add(field);
+    await this.shadow.hears(type, () => this.#gates.release(deed));
     this.#failsToDecide = false;
     if (!failing && (deed === 'load' || deed === 'persist')) this.#isOpen = true;
   }
@@ -172,34 +164,16 @@ class Driver {
   }
 
   /** What is published is what the policy decided; what is answered is in it, and on disk. */
-  #check(): void {
-    const published = this.#reports.filter((report) => report.type === 'desired').at(-1);
-    const answered = this.#reports.filter((report) => report.type === 'indexed').length;
+  protected override check(): void {
+    const ids = this.reports.flatMap((report) => (report.type === 'indexed' ? [report.id] : []));
+    assert.equal(new Set(ids).size, ids.length, 'each wish is answered once');
+    const published = this.reports.filter((report) => report.type === 'desired').at(-1);
     if (published?.type !== 'desired') return;
     const fields = published.fields.map(({ field }) => field);
-    if (this.#context.decisions === 0) assert.ok(fields.length <= 1);
+    if (this.context.decisions === 0) assert.ok(fields.length <= 1);
     else
-      assert.ok(fields.includes('busy') || this.#context.lastFailure !== null, `published ${fields.join()}`);
-    if (answered > 0 && this.#wishes.size > 0) assert.equal(fields[0], 'wish');
-  }
-
-  async #finish(): Promise<void> {
-    const { actor } = this.#advisor;
-    for (let deeds = 0; actor.getSnapshot().status === 'active'; deeds++) {
-      assert.ok(deeds < 5);
-      await this.#do(this.#value === 'closing' ? { type: done('closing') } : { type: 'advisor.stop' });
-    }
-    assert.equal(this.#reports.at(-1)?.type, 'closed');
-    const ids = this.#reports.flatMap((report) => (report.type === 'indexed' ? [report.id] : []));
-    assert.equal(new Set(ids).size, ids.length, 'each wish is answered once');
-  }
-
-  get #value(): string {
-    return String(this.#advisor.actor.getSnapshot().value);
-  }
-
-  get #context(): AdvisorContext {
-    return this.#advisor.actor.getSnapshot().context;
+      assert.ok(fields.includes('busy') || this.context.lastFailure !== null, `published ${fields.join()}`);
+    if (ids.length > 0 && this.#wishes.size > 0) assert.equal(fields[0], 'wish');
   }
 }
 

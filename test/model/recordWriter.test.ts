@@ -25,6 +25,7 @@ import { Coverage } from './coverage.js';
 import { BOOT, BUFFER_BYTES, RecordWorld } from './recordWorld.js';
 import { DONE, ERROR, failure, leaseWalksOf, walksOf } from './recordWriterPaths.js';
 import { Gates, type ModelEvent, memoryDirectory, Shadow, type Step, until, walkAll } from './walk.js';
+import { WriterLeases } from './writerLeases.js';
 
 /** A latency of 2 ms leaves no time to linger, whatever the load (see batchPolicy.ts). */
 const STEADY: RecordLimits = { maxBatchSize: 50, maxBatchLatencyMs: 2, seriesCacheSize: 1000 };
@@ -47,7 +48,7 @@ class Driver {
   readonly #writer: RecordWriter;
   readonly #reports: FromRecordWriter[] = [];
   #episodes = 0;
-  #leaseId = 0;
+  readonly #leases: WriterLeases;
   /** The last commits failed until the writer gave up. */
   #gaveUp = false;
 
@@ -58,6 +59,7 @@ class Driver {
   ) {
     this.world = new RecordWorld(root, store);
     this.#shadow = new Shadow(recordWriterMachine, { store, limits, bufferBytes: BUFFER_BYTES }, coverage);
+    this.#leases = new WriterLeases((command) => this.#commands$.next(command), this.#shadow);
     const { file, receiver, held } = this.world;
     const options = {
       file,
@@ -98,10 +100,10 @@ class Driver {
       case 'limits.changed':
         return this.#changeLimits(event.limits as RecordLimits);
       case 'lease.requested':
-        this.#commands$.next({ type: 'lease', id: ++this.#leaseId });
+        this.#leases.request();
         return;
       case 'lease.returned':
-        return this.#returnLease();
+        return this.#leases.giveBack();
       case 'writer.stop':
         this.#commands$.next({ type: 'finish' });
         return;
@@ -155,21 +157,10 @@ class Driver {
     if (this.#value === 'discarding') this.world.discarded();
   }
 
-  /** A number of an earlier lease ends nothing. */
-  #returnLease(): void {
-    const before = this.#shadow.seen.length;
-    const series = new BigInt64Array();
-    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId - 1, series });
-    assert.equal(this.#shadow.seen.length, before);
-    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId, series });
-  }
-
   /** Retention has been told of its lease, and the file is free for it. */
   #checkLease(): void {
     if (!this.#context.leased) return;
-    const granted = this.#reports.filter((report) => report.type === 'leased').at(-1);
-    assert.ok(granted?.type === 'leased' && granted.id === this.#leaseId, 'nobody was told of the lease');
-    assert.ok(granted.pressure >= 0 && granted.pressure <= 1);
+    this.#leases.checkTold(this.#reports);
     if (this.#context.file === 'open') writeAtOnce(this.world.file);
   }
 

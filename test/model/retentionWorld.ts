@@ -3,7 +3,7 @@
  * are too old, and a ledger of what must be left.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { SWEPT_STORES, type SweptStore } from '../../machines/retentionSweeper.js';
@@ -36,22 +36,51 @@ const TABLES: Readonly<Record<SweptStore, { schema: StoreSchema; table: string; 
   metric: { schema: METRIC_SCHEMA, table: 'samples', insert: 'INSERT INTO samples VALUES (1, ?, 1.5, NULL)' },
 };
 
+/** Bytes of a file with nothing but the rows to keep; each of the many worlds begins with copies. */
+const templates = new Map<SweptStore, Buffer>();
+
+function templateFor(store: SweptStore, path: string): Buffer {
+  const known = templates.get(store);
+  if (known !== undefined) return known;
+  openStore(path, TABLES[store].schema).close();
+  if (store === 'metric') {
+    const series = "INSERT INTO series (id, name, labels, type, label_hash) VALUES (1, 'model', '', 1, 0)";
+    withDatabase(path, (db) => db.exec(series));
+  }
+  insertRows(path, store, NOW - DAY, KEPT_ROWS);
+  const bytes = readFileSync(path);
+  rmSync(path);
+  templates.set(store, bytes);
+  return bytes;
+}
+
+function insertRows(path: string, store: SweptStore, timestamp: bigint, count: number): void {
+  withDatabase(path, (db) => {
+    db.pragma('synchronous = OFF');
+    const insert = db.prepare(TABLES[store].insert);
+    db.transaction(() => {
+      for (let n = 0; n < count; n++) insert.run(timestamp + BigInt(n));
+    })();
+  });
+}
+
 /** One file, and how many rows it must hold. */
 class SweptFile {
-  #rows = 0;
+  #rows = KEPT_ROWS;
   readonly #table;
+  /** Looks into the file after each step. */
+  #reader: Database.Database | null = null;
 
   constructor(
     readonly path: string,
-    store: SweptStore,
+    readonly store: SweptStore,
   ) {
     this.#table = TABLES[store];
-    openStore(path, this.#table.schema).close();
-    if (store === 'metric') {
-      const series = "INSERT INTO series (id, name, labels, type, label_hash) VALUES (1, 'model', '', 1, 0)";
-      withDatabase(path, (db) => db.exec(series));
-    }
-    this.#insert(NOW - DAY, KEPT_ROWS);
+    writeFileSync(path, templateFor(store, path));
+  }
+
+  close(): void {
+    this.#reader?.close();
   }
 
   get old(): number {
@@ -59,7 +88,8 @@ class SweptFile {
   }
 
   addOld(): void {
-    this.#insert(NOW - 35n * DAY, OLD_ROWS);
+    insertRows(this.path, this.store, NOW - 35n * DAY, OLD_ROWS);
+    this.#rows += OLD_ROWS;
   }
 
   /** Somebody deletes what retention was to delete. */
@@ -88,25 +118,10 @@ class SweptFile {
     assert.equal(this.#count('?', 1n), this.#rows, `rows of ${this.path}`);
   }
 
-  #insert(timestamp: bigint, count: number): void {
-    withDatabase(this.path, (db) => {
-      db.pragma('synchronous = OFF');
-      const insert = db.prepare(this.#table.insert);
-      db.transaction(() => {
-        for (let n = 0; n < count; n++) insert.run(timestamp + BigInt(n));
-      })();
-    });
-    this.#rows += count;
-  }
-
   #count(where: string, parameter: bigint): number {
-    const db = new Database(this.path, { readonly: true });
-    try {
-      const sql = `SELECT count(*) FROM ${this.#table.table} WHERE ${where}`;
-      return db.prepare(sql).pluck().get(parameter) as number;
-    } finally {
-      db.close();
-    }
+    this.#reader ??= new Database(this.path, { readonly: true });
+    const sql = `SELECT count(*) FROM ${this.#table.table} WHERE ${where}`;
+    return this.#reader.prepare(sql).pluck().get(parameter) as number;
   }
 }
 
@@ -150,6 +165,7 @@ export class RetentionWorld {
   }
 
   close(): void {
+    for (const store of SWEPT_STORES) for (const file of this.#files[store]) file.close();
     rmSync(this.#directory, { recursive: true, force: true });
   }
 }

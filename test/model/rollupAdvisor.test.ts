@@ -19,8 +19,9 @@ import { saveRegistry } from '../../src/rollups/registryFile.js';
 import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
 import { openStore } from '../../src/stores/storeFile.js';
 import { ROLLUP_LIMITS } from '../fixtures/rollups.js';
+import { AdvisorDriver } from './advisorDriver.js';
 import { Coverage } from './coverage.js';
-import { Gates, type ModelEvent, memoryDirectory, pathsOf, Shadow, type Step, walkAll } from './walk.js';
+import { Gates, type ModelEvent, memoryDirectory, pathsOf, Shadow, walkAll } from './walk.js';
 
 const LIMITS: RollupPolicyLimits = {
   windowHours: 48,
@@ -110,7 +111,7 @@ const TEMPLATE = mkdtempSync(join(root, 'template-'));
 makeStores(TEMPLATE);
 
 /** Drives one advisor along one path. */
-class Driver {
+class Driver extends AdvisorDriver<RollupAdvisorContext> {
   readonly #directory = mkdtempSync(join(root, 'rollups-'));
   readonly #stores = {
     events: join(this.#directory, 'events'),
@@ -119,9 +120,10 @@ class Driver {
   readonly #commands$ = new Subject<ToRollups>();
   readonly #clock = new SimulatedClock();
   readonly #gates = new Gates();
-  readonly #shadow = new Shadow(rollupAdvisorMachine, { limits: LIMITS }, coverage);
-  readonly #advisor: RollupAdvisor;
-  readonly #reports: FromRollups[] = [];
+  protected override readonly shadow = new Shadow(rollupAdvisorMachine, { limits: LIMITS }, coverage);
+  protected override readonly actor: RollupAdvisor['actor'];
+  protected override readonly closed = { type: done('closing') };
+  protected override readonly reports: FromRollups[] = [];
   #fails = false;
   #isBlocked = false;
   /** Hours of samples that are over. */
@@ -129,8 +131,9 @@ class Driver {
   #nothing = false;
 
   constructor() {
+    super();
     cpSync(TEMPLATE, this.#directory, { recursive: true });
-    this.#advisor = startRollupAdvisor({
+    const { actor, reports$ } = startRollupAdvisor({
       eventStorePath: this.#stores.events,
       metricStorePath: this.#stores.metrics,
       settings: settingsOf(LIMITS),
@@ -141,26 +144,18 @@ class Driver {
       },
       clock: this.#clock,
       pace: this.#gates.hold,
-      inspect: this.#shadow.inspect,
+      inspect: this.shadow.inspect,
     });
-    this.#advisor.reports$.subscribe((report) => this.#reports.push(report));
+    this.actor = actor;
+    reports$.subscribe((report) => this.reports.push(report));
   }
 
-  async walk(path: readonly Step[]): Promise<void> {
-    for (const step of path) {
-      await this.#do(step.event);
-      this.#shadow.compare(this.#advisor.actor, step);
-      this.#check();
-    }
-    await this.#finish();
-  }
-
-  close(): void {
+  override close(): void {
     for (const deed of ['load', 'decide', 'persist', 'search', 'compute', 'close']) this.#gates.drop(deed);
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  async #do(event: ModelEvent): Promise<void> {
+  protected override async perform(event: ModelEvent): Promise<void> {
     const { type } = event;
     switch (type) {
       case 'limits.changed':
@@ -168,7 +163,7 @@ class Driver {
         return;
       case 'interval.over':
         this.#leave('search');
-        this.#advisor.actor.send({ type });
+        this.actor.send({ type });
         return;
       case 'writes.rose':
       case 'writes.eased':
@@ -188,11 +183,11 @@ class Driver {
         this.#commands$.next({ type: 'stop' });
         return;
       case SEARCH:
-        return this.#shadow.passes(this.#clock, SEARCH_EVERY_MS);
+        return this.shadow.passes(this.#clock, SEARCH_EVERY_MS);
       case WAITED:
-        return this.#shadow.passes(this.#clock, LEASE_WAIT_MS);
+        return this.shadow.passes(this.#clock, LEASE_WAIT_MS);
       case PAUSED:
-        return this.#shadow.passes(this.#clock, this.#context.pauseMs);
+        return this.shadow.passes(this.#clock, this.context.pauseMs);
     }
     await this.#deed(event);
   }
@@ -200,13 +195,13 @@ class Driver {
   /** Lets the deed of the state go, and has it end as the event says. */
   async #deed({ type, output }: ModelEvent): Promise<void> {
     const failing = type.startsWith('xstate.error');
-    const value = this.#value;
+    const value = this.value;
     const deed = { loading: 'load', deciding: 'decide', publishing: 'persist', closing: 'close' }[value];
     if (deed === undefined) {
       this.#fails = failing;
       this.#nothing = output === false;
       if (output === true) this.#over++;
-      await this.#shadow.hears(type, () => this.#gates.release(value === 'searching' ? 'search' : 'compute'));
+      await this.shadow.hears(type, () => this.#gates.release(value === 'searching' ? 'search' : 'compute'));
       this.#fails = this.#nothing = false;
       return;
     }
@@ -214,14 +209,14 @@ class Driver {
       this.#commands$.next({ type: 'used', pairs: new Map([['avg_3600', 500]]) });
       this.#fails = failing;
     } else this.#block(failing);
-    await this.#shadow.hears(type, () => this.#gates.release(deed));
+    await this.shadow.hears(type, () => this.#gates.release(deed));
     this.#fails = false;
     this.#block(false);
   }
 
   /** The search under way is over when its state is left. */
   #leave(deed: string): void {
-    if (this.#value === 'searching') this.#gates.drop(deed);
+    if (this.value === 'searching') this.#gates.drop(deed);
   }
 
   /** Its directory is gone: the registry can neither be read nor written. */
@@ -239,7 +234,7 @@ class Driver {
   }
 
   /** What is stored is what the machine has counted, and every row is right. */
-  #check(): void {
+  protected override check(): void {
     const db = new Database(this.#stores.metrics, { readonly: true });
     const rows = db
       .prepare('SELECT window_start, value, sample_count FROM rollups ORDER BY 1')
@@ -247,37 +242,20 @@ class Driver {
       .raw()
       .all() as [bigint, number, bigint][];
     db.close();
-    assert.equal(rows.length, this.#context.rows);
+    assert.equal(rows.length, this.context.rows);
     for (const [start, value, count] of rows) {
       const hour = Number((start - START) / HOUR_NS);
       assert.deepEqual([value, count], [hour * 2 + 0.5, 2n]);
     }
-    const asked = this.#reports.filter(({ type }) => type === 'leaseRequest').length;
-    const returned = this.#reports.filter(({ type }) => type === 'leaseReturn').length;
+    const asked = this.reports.filter(({ type }) => type === 'leaseRequest').length;
+    const returned = this.reports.filter(({ type }) => type === 'leaseReturn').length;
     assert.ok(asked - returned >= 0 && returned <= asked);
-  }
-
-  async #finish(): Promise<void> {
-    const { actor } = this.#advisor;
-    for (let deeds = 0; actor.getSnapshot().status === 'active'; deeds++) {
-      assert.ok(deeds < 5);
-      await this.#do(this.#value === 'closing' ? { type: done('closing') } : { type: 'advisor.stop' });
-    }
-    assert.equal(this.#reports.at(-1)?.type, 'closed');
   }
 
   /** The last question for a lease. */
   get #lease(): number {
-    const asked = this.#reports.filter((report) => report.type === 'leaseRequest').at(-1);
+    const asked = this.reports.filter((report) => report.type === 'leaseRequest').at(-1);
     return asked?.type === 'leaseRequest' ? asked.id : 0;
-  }
-
-  get #value(): string {
-    return String(this.#advisor.actor.getSnapshot().value);
-  }
-
-  get #context(): RollupAdvisorContext {
-    return this.#advisor.actor.getSnapshot().context;
   }
 }
 

@@ -21,6 +21,7 @@ import { writeAtOnce } from '../fixtures/database.js';
 import { Coverage } from './coverage.js';
 import { BOOT, Intruder, ShardWorld } from './shardWorld.js';
 import { Gates, type ModelEvent, memoryDirectory, pathsOf, Shadow, type Step, walkAll } from './walk.js';
+import { WriterLeases } from './writerLeases.js';
 
 /** A latency of 2 ms leaves no time to linger, whatever the load (see batchPolicy.ts). */
 const STEADY: WriterLimits = { maxBatchSize: 400, maxBatchLatencyMs: 2 };
@@ -139,7 +140,7 @@ class Driver {
   readonly #reports: FromWriter[] = [];
   /** The file holds what the ledger says: it was opened, and nothing outside changed it. */
   #open = false;
-  #leaseId = 0;
+  readonly #leases: WriterLeases;
   #damaged = false;
   #gaveUp = false;
 
@@ -148,6 +149,7 @@ class Driver {
     readonly bursts: boolean,
   ) {
     this.#shadow = new Shadow(shardWriterMachine, { shard: 0, limits }, coverage);
+    this.#leases = new WriterLeases((command) => this.#commands$.next(command), this.#shadow);
     this.#writer = startShardWriter({
       shard: 0,
       file: this.world.file,
@@ -199,10 +201,10 @@ class Driver {
         return;
       }
       case 'lease.requested':
-        this.#commands$.next({ type: 'lease', id: ++this.#leaseId });
+        this.#leases.request();
         return;
       case 'lease.returned':
-        return this.#returnLease();
+        return this.#leases.giveBack();
       case 'writer.stop':
         this.#commands$.next({ type: 'stop' });
         return;
@@ -236,21 +238,10 @@ class Driver {
     }
   }
 
-  /** A number of an earlier lease ends nothing. */
-  #returnLease(): void {
-    const before = this.#shadow.seen.length;
-    const series = new BigInt64Array();
-    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId - 1, series });
-    assert.equal(this.#shadow.seen.length, before);
-    this.#commands$.next({ type: 'leaseReturn', id: this.#leaseId, series });
-  }
-
   /** Retention has been told of its lease, and the file is free for it. */
   #checkLease(): void {
     if (!this.#context.leased) return;
-    const granted = this.#reports.filter((report) => report.type === 'leased').at(-1);
-    assert.ok(granted?.type === 'leased' && granted.id === this.#leaseId, 'nobody was told of the lease');
-    assert.ok(granted.pressure >= 0 && granted.pressure <= 1);
+    this.#leases.checkTold(this.#reports);
     if (!this.#damaged) writeAtOnce(this.world.file);
   }
 

@@ -185,15 +185,25 @@ export class Shadow {
   }
 }
 
-/** Rounds of the event loop before `until` leaves the processor to the threads it waits for. */
-const EAGER_ROUNDS = 500;
+/** As long as this `until` looks again each time the event loop comes round, ms; most of what it waits for comes sooner. */
+const EAGER_MS = 5;
+/** Later it rests at least so long, and this many times as long as the look took: some look into databases. */
+const REST_MS = 2;
+const REST_PER_LOOK = 3;
 
-/** Waits until `condition` holds, looking again each time the event loop comes round, later less often. */
+/** The real one, whatever clock a test gives to what it watches. */
+const clock = performance.now.bind(performance);
+
+/** Waits until `condition` holds, and leaves the processor to the threads that it waits for. */
 export async function until(what: string, condition: () => boolean, ms = 10_000): Promise<void> {
-  const deadline = Date.now() + ms;
-  for (let rounds = 0; !condition(); rounds++) {
-    if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}`);
-    await (rounds < EAGER_ROUNDS ? turn() : pause(2));
+  const begun = clock();
+  for (;;) {
+    const looked = clock();
+    if (condition()) return;
+    const now = clock();
+    if (now - begun > ms) throw new Error(`timed out waiting for ${what}`);
+    if (now - begun < EAGER_MS) await turn();
+    else await pause(Math.max(REST_MS, REST_PER_LOOK * (now - looked)));
   }
 }
 

@@ -177,8 +177,10 @@ test('[ACL-37] [ACL-39] [QL-77] what else a query tests: its selector, ERROR ONL
     ['LOGS CONTAINING "x"', 'message'],
     ['METRIC *[]', ''],
     ['METRIC cpu[]', 'name'],
-    ['METRIC cpu', 'name value'],
-    ['METRIC cpu[core == "0"] SINCE 1h ago RATE', 'timestamp name core value'],
+    ['METRIC cpu', 'name value type'],
+    // Names combine, and a refusal for the type tells both.
+    ['METRIC *', 'name value type'],
+    ['METRIC cpu[core == "0"] SINCE 1h ago RATE', 'timestamp name core value type'],
   ];
   for (const [text, expected] of cases) assert.equal(implied(text), expected, text);
 });

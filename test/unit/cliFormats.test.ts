@@ -8,13 +8,13 @@ import { caretLines } from '../../src/cli/queryText.js';
 import { paintFor, visible } from '../../src/cli/terminal.js';
 import { timeText } from '../../src/cli/valueText.js';
 import { EventRecord } from '../../src/wire/client.js';
-import { decodeResponse, encodeResult, type WireRecord } from '../../src/wire/messages.js';
+import { decodeResponse, encodedRecord, encodeResult, type WireRecord } from '../../src/wire/messages.js';
 import { MsgpackReader } from '../../src/wire/msgpackReader.js';
 
 const T = 1_777_636_801_123_456_789n; // 2026-05-01T12:00:01.123456789Z
 
 function record(fields: WireRecord): EventRecord {
-  const response = decodeResponse(encodeResult([fields]).subarray(4));
+  const response = decodeResponse(encodeResult([fields]).subarray(4), encodedRecord);
   assert.ok(response.status === 'ok' && response.records[0] !== undefined);
   return new EventRecord(response.records[0]);
 }

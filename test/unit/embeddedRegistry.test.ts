@@ -42,7 +42,7 @@ interface Fixture {
   readonly registry: EmbeddedRegistry;
   readonly warnings: string[];
   /** Everything a watch on `key` delivers from now on. */
-  watch(key?: string): RegistryEvent[];
+  watch(key?: string): Promise<RegistryEvent[]>;
   replace(text: string): void;
 }
 
@@ -52,9 +52,9 @@ async function withRegistry(work: (fixture: Fixture) => Promise<void>, body = BO
   writeFileSync(file, body, { mode: 0o600 });
   const warnings: string[] = [];
   const registry = await openEmbeddedRegistry(file, { warn: (message) => void warnings.push(message) });
-  const watch = (key = KEY) => {
+  const watch = async (key = KEY) => {
     const events: RegistryEvent[] = [];
-    const armed = registry.watch(key, () => void events.push(...armed.take()));
+    const armed = await registry.watch(key, () => void events.push(...armed.take()));
     return events;
   };
   const replace = (text: string) => {
@@ -112,7 +112,10 @@ test('[HOST-38] [HOST-57] failures carry the errno of the platform', () =>
     await assert.rejects(registry.setValue('Nowhere', 'a', dwordData(1)), { code: 'ENOENT' });
     await assert.rejects(registry.deleteValue(KEY, 'Missing'), { code: 'ENOENT' });
     await assert.rejects(registry.createKey('Machine\\A\\B'), { code: 'ENOENT' });
-    assert.throws(() => registry.watch('Nowhere', () => undefined), { code: 'ENOENT' });
+    await assert.rejects(
+      registry.watch('Nowhere', () => undefined),
+      { code: 'ENOENT' },
+    );
   }));
 
 test('[HOST-56] a missing or malformed file is a start-up failure that names it', async () => {
@@ -170,8 +173,8 @@ test('[HOST-62] a file or directory that others may change is refused at start',
 
 test('[HOST-58] [HOST-41] [HOST-42] one event per changed value or key, with its relative path', () =>
   withRegistry(async ({ watch, replace }) => {
-    const events = watch();
-    const security = watch(`${KEY}\\Security`);
+    const events = await watch();
+    const security = await watch(`${KEY}\\Security`);
     replace(`PEIOS-REG 1
 [${KEY}]
 "EventRetentionDays"=dword:00000008
@@ -195,7 +198,7 @@ test('[HOST-58] [HOST-41] [HOST-42] one event per changed value or key, with its
 
 test('[HOST-58] a write that changes nothing, and other files beside it, cause no event', () =>
   withRegistry(async ({ registry, directory, file, watch, replace }) => {
-    const events = watch();
+    const events = await watch();
     replace(`${BODY}; only a comment\n`);
     writeFileSync(join(directory, 'other.reg'), 'noise');
     await registry.refresh();
@@ -209,7 +212,7 @@ test('[HOST-58] a write that changes nothing, and other files beside it, cause n
 
 test('[HOST-58] the file may be written in place, too', () =>
   withRegistry(async ({ registry, file, watch }) => {
-    const events = watch();
+    const events = await watch();
     writeFileSync(file, BODY.replace('00000007', '00000009'));
     await until(() => events.length > 0, 'the change');
     assert.deepEqual((await registry.readValue(KEY, 'EventRetentionDays')).data, dwordData(9).data);
@@ -220,7 +223,7 @@ test('[HOST-58] what happens to the file is seen at once, and its directory is w
   t.mock.timers.enable({ apis: ['setInterval'] });
   await withRegistry(async ({ registry, directory, file, watch, replace }) => {
     const isWatched = (path: string) => watchedInodes().has(statSync(path, { bigint: true }).ino);
-    const events = watch();
+    const events = await watch();
     const seen = async (what: string) => {
       await until(() => events.length > 0, what);
       events.length = 0;
@@ -262,7 +265,7 @@ test('[HOST-58] a link turned to another file, where inotify is blind, is found 
   const registry = await openEmbeddedRegistry(link, { warn: () => undefined });
   try {
     let notified = false;
-    registry.watch(KEY, () => {
+    await registry.watch(KEY, () => {
       notified = true;
     });
     symlinkSync(second, `${link}.new`);
@@ -276,7 +279,7 @@ test('[HOST-58] a link turned to another file, where inotify is blind, is found 
 
 test('[HOST-59] [HOST-47] [HOST-43] [FAIL-25] [FAIL-27] a broken file leaves the last values; recovery is an overflow', () =>
   withRegistry(async ({ registry, warnings, watch, replace }) => {
-    const events = watch();
+    const events = await watch();
     const states: RegistryAvailability[] = [];
     registry.onAvailability((state) => void states.push(state));
     replace('PEIOS-REG 1\n[a\n');
@@ -305,7 +308,7 @@ test('[HOST-59] [HOST-47] [HOST-43] [FAIL-25] [FAIL-27] a broken file leaves the
 
 test('[HOST-59] a missing file counts as unavailable until it is back', () =>
   withRegistry(async ({ registry, file, watch, replace }) => {
-    const events = watch();
+    const events = await watch();
     unlinkSync(file);
     await assert.rejects(registry.refresh(), { code: 'EIO', message: /is missing/ });
     assert.equal((await registry.readValues(KEY)).length, 2);
@@ -327,7 +330,7 @@ test('[HOST-62] a file that becomes writable by others at run time is not taken 
 
 test('[HOST-59] [FAIL-27] what kept the file from being read may be mended outside it: it is tried again', () =>
   withRegistry(async ({ registry, directory, file, watch, warnings }) => {
-    const events = watch();
+    const events = await watch();
     chmodSync(directory, 0o777);
     writeFileSync(file, BODY.replace('00000007', '00000009'));
     await assert.rejects(registry.refresh(), { code: 'EIO', message: /directory .* is writable/ });
@@ -340,7 +343,7 @@ test('[HOST-59] [FAIL-27] what kept the file from being read may be mended outsi
 test('[HOST-63] [HOST-42] a full queue drops the oldest events for a single overflow', () =>
   withRegistry(async ({ registry, replace }) => {
     let notified = 0;
-    const armed = registry.watch(KEY, () => void notified++);
+    const armed = await registry.watch(KEY, () => void notified++);
     const lines = (data: number) =>
       Array.from({ length: 300 }, (_, index) => `"v${index}"=dword:0000000${data}`).join('\n');
     replace(`${BODY}[${KEY}]\n${lines(1)}\n`);
@@ -358,7 +361,7 @@ test('[HOST-63] [HOST-42] a full queue drops the oldest events for a single over
 
 test('[HOST-46] [HOST-42] when the watched key goes the watch says so once and ends', () =>
   withRegistry(async ({ registry, watch, replace }) => {
-    const events = watch(`${KEY}\\Security\\Events`);
+    const events = await watch(`${KEY}\\Security\\Events`);
     replace(BODY.replace('Security\\Events', 'Security\\Other'));
     await registry.refresh();
     replace(BODY);
@@ -368,7 +371,7 @@ test('[HOST-46] [HOST-42] when the watched key goes the watch says so once and e
 
 test('[HOST-43] a closed watch is silent', () =>
   withRegistry(async ({ registry, replace }) => {
-    const armed = registry.watch(KEY, () => assert.fail('notified'));
+    const armed = await registry.watch(KEY, () => assert.fail('notified'));
     armed.close();
     armed.close();
     replace(BODY.replace('00000007', '00000009'));
@@ -379,7 +382,7 @@ test('[HOST-43] a closed watch is silent', () =>
 test('[HOST-60] own writes keep comments, order, unknown values and the mode, and reach watchers', () =>
   withRegistry(async ({ registry, directory, file, watch }) => {
     chmodSync(file, 0o640);
-    const events = watch();
+    const events = await watch();
     await registry.setValue(KEY, 'eventretentiondays', dwordData(30));
     await registry.setValue(KEY, 'New', szData('text'));
     await registry.createKey(`${KEY}\\Security\\Logs`);

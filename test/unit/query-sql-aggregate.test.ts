@@ -36,8 +36,11 @@ test('[QX-13] [QX-14] [QX-24] aggregations read by the same indexes as raw queri
     ['EVENTS WHERE cpu_id == 3 GROUP y AVG x', /MULTI-INDEX OR[\s\S]*idx_events_cpu_id \(cpu_id=\?\)/],
     ['EVENTS SINCE today DISTINCT event_type', /USING INDEX idx_events_timestamp/],
     ['EVENTS COUNT', /USING COVERING INDEX idx_events_timestamp/],
+    ['EVENTS COUNT BY event_type', /SCAN events USING COVERING INDEX idx_events_event_type/],
+    ['EVENTS kacs.* COUNT', /SEARCH events USING COVERING INDEX idx_events_event_type/],
+    ['EVENTS SINCE today COUNT', /SEARCH events USING COVERING INDEX idx_events_timestamp/],
     // Every row is wanted: from end to end, not by way of an index.
-    ['EVENTS COUNT BY event_type', /^SCAN events$/],
+    ['EVENTS COUNT BY origin_class', /^SCAN events$/],
     ['EVENTS WHERE z == 3 COUNT', /^SCAN events$/],
     ['EVENTS UNTIL today COUNT BY event_type', /USING INDEX idx_events_timestamp/],
   ];

@@ -63,11 +63,16 @@ test('[RET-7][RET-9][FAIL-33][LOG-52][MET-63] batches are bounded; a writer unde
     return { rows: pace.rowsFor(false), pauseMs };
   };
   const calm = settled(0);
+  const flowing = settled(0.01);
   const busy = settled(0.25);
   const pressed = settled(0.9);
   assert.ok(calm.rows > busy.rows && busy.rows > pressed.rows, JSON.stringify([calm, busy, pressed]));
   const share = ({ rows, pauseMs }: typeof calm) => (rows * 0.02) / (rows * 0.02 + pauseMs);
   assert.ok(share(calm) > 0.4 && share(busy) < 0.2 && share(pressed) < 0.06);
+  assert.ok(
+    share(flowing) > 0.15 && share(flowing) < 0.25,
+    'a writer at work has most of the time to itself',
+  );
 });
 
 test('[RET-7][RET-9][RET-11] a batch that takes too long is quartered down to a single row; a full disk knows no pauses', () => {

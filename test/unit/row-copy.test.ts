@@ -106,6 +106,21 @@ test('[QX-24] groups come out complete, however small their table', (t) => {
   }
 });
 
+test('[QX-24] a total counts rows by what they say, below zero too, however they are divided', (t) => {
+  const both = ends(t);
+  for (const maxBytes of [1, 1 << 22]) {
+    both.target.exec('DROP TABLE IF EXISTS t; CREATE TABLE t (k PRIMARY KEY, type, n) WITHOUT ROWID');
+    copyAll(both, {
+      select: `SELECT * FROM (${NUMBERS} SELECT i % 5, iif(i < 10, -1, 2) FROM n)`,
+      params: [20n],
+      insert: COUNTED.insert,
+      group: { keys: [{ encoded: false }], function: 'total', maxBytes },
+    });
+    const counts = both.target.prepare('SELECT count(*), min(n), max(n) FROM t').raw().get();
+    assert.deepEqual(counts, [5n, 2n, 2n], `${maxBytes} bytes`);
+  }
+});
+
 const COUNTED = {
   insert: 'INSERT INTO t VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n',
   group: { keys: [{ encoded: false }], function: 'count', maxBytes: 20_000 },

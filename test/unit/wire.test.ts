@@ -7,6 +7,7 @@ import {
   decodeRequest,
   decodeResponse,
   ERROR_CLASSES,
+  encodedRecord,
   encodeEnd,
   encodeError,
   encodeRequest,
@@ -235,7 +236,7 @@ test('[WIRE-10] bigint is an integer, number a float64 also for whole numbers, 6
   const frame = encodeResult([
     { count: 2n ** 64n - 1n, low: -(2n ** 63n), avg: 80, blob: bytes(1), flag: true, none: null },
   ]);
-  const response = decodeResponse(payloadOf(frame));
+  const response = decodeResponse(payloadOf(frame), encodedRecord);
   assert.ok(response.status === 'ok');
   const record = read(response.records[0] ?? bytes());
   assert.deepEqual(
@@ -262,7 +263,7 @@ test('[WIRE-5] answers of something that is no eventd are refused with a reason'
     encode({ status: 'error' }),
     bytes(...encode({ status: 'end' }), 0),
   ])
-    assert.throws(() => decodeResponse(payload), MalformedResponse);
+    assert.throws(() => decodeResponse(payload, encodedRecord), MalformedResponse);
 });
 
 test('[WIRE-20] the ten classes of error texts are known to the client', () => {

@@ -1,4 +1,5 @@
 /** The stage `copy`: rows of a store's databases into a table of the scratch database (QX-24). */
+import { chosenSql } from '../../../src/indexes/choice.js';
 import type { CopyHandle, CopyOptions } from '../../../src/native/addon.js';
 import type { CopyStage } from '../../../src/query/job.js';
 import type { MemoryShare } from '../memory.js';
@@ -28,10 +29,8 @@ export function* runCopy(stage: CopyStage, context: StageContext): Generator<voi
   const { memory, scratch, native } = context;
   context.execute(() => scratch.exec(stage.into.create));
   const params = context.bind(stage.from.params);
-  const waiting = context.connections(stage.from.store).map(({ slot }) => ({
-    from: { slot, sql: stage.from.sql, params },
-    into: { slot: scratch.slot, sql: stage.into.insert },
-  }));
+  const into = { slot: scratch.slot, sql: stage.into.insert };
+  const waiting = [...context.connections(stage.from.store)];
   const width = Math.min(native.copyWidth(), waiting.length);
   const tables = stage.group === undefined ? null : reserveTables(memory, width);
   const group =
@@ -42,7 +41,8 @@ export function* runCopy(stage: CopyStage, context: StageContext): Generator<voi
       while (copies.length < (tables?.count ?? width)) {
         const next = waiting.shift();
         if (next === undefined) break;
-        copies.push(open(context, { ...next, group }));
+        const sql = context.execute(() => chosenSql(next, stage.from, context.bind));
+        copies.push(open(context, { from: { slot: next.slot, sql, params }, into, group }));
       }
       if (copies.length === 0) break;
       turn(context, copies);

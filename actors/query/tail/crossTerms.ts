@@ -273,20 +273,22 @@ function unitValues(
   return [...groups.values()].map((values) => values.reduce((sum, value) => sum + value, 0) / values.length);
 }
 
+/** By value, where === tells a bigint from a number; false for NaN. */
+function isEqual(a: number, b: number | bigint): boolean {
+  return a <= b && a >= b;
+}
+
 /** Between bigint and number JavaScript compares exact values (QL-23). */
 function passes(test: MetricTest, value: number): boolean {
   if (test.kind === 'in') {
-    // biome-ignore lint/suspicious/noDoubleEquals: === is false between bigint and number.
-    return test.values.some((literal) => literal.value == value) !== test.negated;
+    return test.values.some((literal) => isEqual(value, literal.value)) !== test.negated;
   }
   const literal = test.value.value;
   switch (test.operator) {
     case '==':
-      // biome-ignore lint/suspicious/noDoubleEquals: the same.
-      return value == literal;
+      return isEqual(value, literal);
     case '!=':
-      // biome-ignore lint/suspicious/noDoubleEquals: the same.
-      return value != literal;
+      return !isEqual(value, literal);
     case '>':
       return value > literal;
     case '>=':

@@ -8,7 +8,7 @@
  * damaged one's place.
  */
 import { setImmediate as turn } from 'node:timers/promises';
-import type { NativeAddon, TailHandle } from '../../../src/native/addon.js';
+import type { NativeAddon } from '../../../src/native/addon.js';
 import type { TailProgram } from '../../../src/query/predicateProgram.js';
 import type { Found } from '../../../src/query/survey.js';
 import { type CommitEntry, CommitFeed, type CommitFeedReader } from '../../../src/stores/commitFeed.js';
@@ -17,9 +17,9 @@ import { FRAME_CREDITS, FRAME_MAX_BYTES } from '../protocol.js';
 import { CrossTerms } from './crossTerms.js';
 import { storeOfSource, TailDatabases, type TailStore } from './databases.js';
 import { CommitHistory } from './history.js';
+import { Programs } from './programs.js';
 import type { FromTail, RowRange, Seam, TailWorkerData, ToTail } from './protocol.js';
 import { advance, batchOf, failureOf, type Program, type Stream } from './stream.js';
-import { undecided } from './undecided.js';
 
 /** Rows one step of catching up looks at: some ms. */
 const STEP_ROWS = 5000;
@@ -50,8 +50,7 @@ export class Tailer {
   readonly #databases: TailDatabases;
   readonly #cross: CrossTerms;
   readonly #history = new CommitHistory();
-  readonly #tails = new Map<TailStore, TailHandle>();
-  readonly #programs = new Map<string, Program>();
+  readonly #programs: Programs;
   readonly #streams = new Map<number, Stream>();
   #reader: CommitFeedReader | null = null;
   #underWay = 0;
@@ -70,6 +69,7 @@ export class Tailer {
     this.#cross = new CrossTerms(data, native, (subject, reason) =>
       this.#warn('a database cannot be read and is left out of the conditions of streams', subject, reason),
     );
+    this.#programs = new Programs(native, this.#cross);
   }
 
   receive(message: Exclude<ToTail, { type: 'worker.stop' }>): void {
@@ -113,8 +113,7 @@ export class Tailer {
     this.#stopped = true;
     for (const stream of [...this.#streams.values()]) this.#close(stream);
     this.#roomAgain?.();
-    for (const tail of this.#tails.values()) this.#native.tailClose(tail);
-    this.#tails.clear();
+    this.#programs.close();
   }
 
   #openStream({ id, program, crossTypeWindowMs }: Extract<ToTail, { type: 'tail.open' }>): void {
@@ -125,7 +124,7 @@ export class Tailer {
       }
       this.#streams.set(id, {
         id,
-        program: this.#takeProgram(program, crossTypeWindowMs),
+        program: this.#programs.take(program, crossTypeWindowMs),
         crossTypeWindowMs,
         phase: 'opened',
         held: false,
@@ -144,50 +143,11 @@ export class Tailer {
     }
   }
 
-  #takeProgram({ store, spec, terms, decided }: TailProgram, windowMs: number): Program {
-    // What is true of a term depends on more than the program says, and so does what was decided.
-    const isShared = terms.length === 0 && decided === null;
-    const key = `${store} ${Buffer.from(spec).toString('latin1')}`;
-    const known = isShared ? this.#programs.get(key) : undefined;
-    if (known !== undefined) {
-      known.streams++;
-      return known;
-    }
-    // First: it may refuse.
-    const judge = terms.length === 0 ? null : this.#cross.forStream(terms, windowMs);
-    const program: Program = {
-      key,
-      store,
-      number: this.#native.tailAdd(this.#tailOf(store), spec),
-      terms: judge,
-      undecided: decided === null ? null : undecided(store, decided),
-      streams: 1,
-    };
-    if (isShared) this.#programs.set(key, program);
-    return program;
-  }
-
-  #tailOf(store: TailStore): TailHandle {
-    let tail = this.#tails.get(store);
-    if (tail === undefined) {
-      tail = this.#native.tailOpen(store);
-      this.#tails.set(store, tail);
-    }
-    return tail;
-  }
-
   #close(stream: Stream): void {
     if (!this.#streams.delete(stream.id)) return;
-    this.#giveProgram(stream.program);
+    this.#programs.give(stream.program);
     this.#forget();
     this.#rest();
-  }
-
-  #giveProgram(program: Program): void {
-    program.streams--;
-    if (program.streams > 0) return;
-    if (this.#programs.get(program.key) === program) this.#programs.delete(program.key);
-    this.#native.tailRemove(this.#tailOf(program.store), program.number);
   }
 
   /** Without streams nothing is read, and the writers need say nothing. */
@@ -370,8 +330,8 @@ export class Tailer {
     if (!stream.held) return;
     try {
       const old = stream.program;
-      stream.program = this.#takeProgram(program, stream.crossTypeWindowMs);
-      this.#giveProgram(old);
+      stream.program = this.#programs.take(program, stream.crossTypeWindowMs);
+      this.#programs.give(old);
     } catch (error) {
       this.#fail(stream, error);
       return;
@@ -442,7 +402,7 @@ export class Tailer {
     const { source, last: upTo } = entry;
     const slot = this.#databases.slot(source);
     const parts = judged.map(({ program, truths }) => ({ program: program.number, truths }));
-    const tail = this.#tailOf(storeOfSource(source));
+    const tail = this.#programs.tailOf(storeOfSource(source));
     return this.#native.tailScan(tail, { slot, after, upTo, maxRows, maxBytes, parts });
   }
 

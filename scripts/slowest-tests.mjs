@@ -1,0 +1,38 @@
+/**
+ * The files that take longest, longest first; `run-tests.mjs` begins with them, so that all lanes end
+ * together. It names them at the end of each run: when that list has changed much, this one wants it.
+ */
+export const SLOWEST_TESTS = [
+  'model/daemon',
+  'integration/eventd-shutdown-states',
+  'fault/eventd-damage',
+  'fault/kill',
+  'fault/eventd-io-error',
+  'fault/eventd-file-taken',
+  'fault/eventd-damage-start',
+  'model/retentionSweeper',
+  'integration/eventd-clock',
+  'integration/eventd-pressure',
+  'fault/eventd-io-kill',
+  'model/recordWriter',
+  'integration/eventd-supervision',
+  'integration/hostile-clients',
+  'integration/eventd-logs',
+  'integration/eventd-start',
+  'fault/eventd-disk',
+  'integration/eventd-damage',
+  'integration/shard-index-builds',
+  'integration/spec-lifecycle',
+  'model/shardWriter',
+  'integration/eventd-resume',
+  'integration/eventd-signals',
+  'integration/log-writer',
+  'integration/eventd-stream',
+  'integration/query-limits',
+  'integration/eventd-inspect',
+  'integration/eventd-retention-resume',
+  'integration/spec-ingest-daemon',
+  'integration/eventd-indexes',
+  'integration/evctl-config',
+  'integration/eventd-boot',
+];

@@ -1,0 +1,70 @@
+/**
+ * Rollups under retention: the rows of some series whose windows begin before a cutoff (ROL-35, ROL-36).
+ * Their index goes by series, function, window size and start, so the oldest row of each kind is a step
+ * away, however many rows a series keeps.
+ */
+import type { RetentionDatabase } from './retentionDatabase.js';
+
+/** The first row behind a series, function and window size, which is the oldest of the next kind. */
+const OLDEST_OF_NEXT_KIND = `SELECT next.id FROM rollups AS next
+  WHERE (next.series_id, next.function, next.window_seconds) > (at.series_id, at.function, at.window_seconds)
+  ORDER BY next.series_id, next.function, next.window_seconds, next.window_start LIMIT 1`;
+
+/** The oldest row of each kind of the series from @first to @last, one step in the index each. */
+const OLDEST_OF_KINDS = `WITH RECURSIVE oldest(id) AS (
+    SELECT (SELECT id FROM rollups WHERE series_id >= @first
+      ORDER BY series_id, function, window_seconds, window_start LIMIT 1)
+    UNION ALL
+    SELECT (${OLDEST_OF_NEXT_KIND}) FROM oldest JOIN rollups AS at ON at.id = oldest.id
+    WHERE at.series_id <= @last)`;
+
+const LAST_SERIES = 2n ** 63n - 1n;
+
+export class OldRollups {
+  readonly #first;
+  readonly #delete;
+  /** No series below it has rows below the cutoff. */
+  #at = 0n;
+  #cutoff: bigint | null = null;
+  #isDone = false;
+
+  constructor({ db }: RetentionDatabase) {
+    this.#first = db
+      .prepare(
+        `${OLDEST_OF_KINDS} SELECT at.series_id FROM oldest CROSS JOIN rollups AS at ON at.id = oldest.id
+         WHERE at.series_id <= @last AND at.window_start < @cutoff LIMIT 1`,
+      )
+      .pluck();
+    this.#delete = db.prepare(
+      `DELETE FROM rollups WHERE id IN (${OLDEST_OF_KINDS}
+         SELECT old.id FROM oldest CROSS JOIN rollups AS at ON at.id = oldest.id
+         CROSS JOIN rollups AS old ON old.series_id = at.series_id AND old.function = at.function
+           AND old.window_seconds = at.window_seconds AND old.window_start < @cutoff
+         WHERE at.series_id <= @last LIMIT @most)`,
+    );
+  }
+
+  /** Whether any series has some; each is looked at once per cutoff. Reads only. */
+  hasOlder(cutoff: bigint): boolean {
+    if (cutoff !== this.#cutoff) {
+      this.#cutoff = cutoff;
+      this.#at = 0n;
+      this.#isDone = false;
+    }
+    if (this.#isDone) return false;
+    const next = this.#first.get({ first: this.#at, last: LAST_SERIES, cutoff }) as bigint | undefined;
+    if (next === undefined) this.#isDone = true;
+    else this.#at = next;
+    return !this.#isDone;
+  }
+
+  /** Deletes some of what `hasOlder` has found; returns their number. */
+  deleteFound(maxRows: number): number {
+    return this.deleteOlder(this.#at, LAST_SERIES, this.#cutoff ?? 0n, maxRows);
+  }
+
+  /** Deletes rows of the series from `first` to `last`, both included; returns their number. */
+  deleteOlder(first: bigint, last: bigint, cutoff: bigint, maxRows: number): number {
+    return this.#delete.run({ first, last, cutoff, most: BigInt(maxRows) }).changes;
+  }
+}
