@@ -21,8 +21,14 @@ typedef int (*job_work)(struct job *job);
 /* What the promise resolves to. */
 typedef napi_value (*job_result)(napi_env env, const struct job *job);
 
+/*
+ * Shared by its thread and its threadsafe function, which Node ends with the environment while the
+ * call may still hang.
+ */
 struct job {
-  napi_threadsafe_function done;
+  pthread_mutex_t lock;
+  int references;                /* under the lock */
+  napi_threadsafe_function done; /* under the lock; NULL once it must not be used */
   napi_deferred deferred;
   job_work work;
   job_result result;
@@ -42,7 +48,16 @@ static void job_free(struct job *job) {
   free(job->name);
   free(job->data);
   free(job->answer.bytes);
+  pthread_mutex_destroy(&job->lock);
   free(job);
+}
+
+/* Gives up one share; what held it must not touch the job any more. */
+static void job_unref(struct job *job) {
+  pthread_mutex_lock(&job->lock);
+  bool last = --job->references == 0;
+  pthread_mutex_unlock(&job->lock);
+  if (last) job_free(job);
 }
 
 static struct lcs_text name_of(const struct job *job) {
@@ -114,14 +129,15 @@ static int watch(struct job *job) {
 
 static void *run(void *data) {
   struct job *job = data;
-  napi_threadsafe_function done = job->done;
   job->error = -job->work(job);
-  if (napi_call_threadsafe_function(done, job, napi_tsfn_nonblocking) == napi_ok) {
-    napi_release_threadsafe_function(done, napi_tsfn_release);
-  } else {
-    /* The environment that asked is gone, and the function with it. */
-    job_free(job);
+  pthread_mutex_lock(&job->lock);
+  /* A function that is closing has taken this thread off its list by itself. */
+  if (job->done != NULL && napi_call_threadsafe_function(job->done, NULL, napi_tsfn_nonblocking) == napi_ok) {
+    napi_release_threadsafe_function(job->done, napi_tsfn_release);
   }
+  job->done = NULL;
+  pthread_mutex_unlock(&job->lock);
+  job_unref(job);
   return NULL;
 }
 
@@ -199,11 +215,11 @@ static void throw_failure(napi_env env, int error, const char *step, const char 
 
 static void complete(napi_env env, napi_value callback, void *context, void *data) {
   (void)callback;
-  (void)context;
-  struct job *job = data;
-  if (env == NULL) {
-    /* Torn down before it was our turn. */
-  } else if (job->error == 0) {
+  (void)data;
+  /* Node makes such calls even after the finaliser: the context may be gone. */
+  if (env == NULL) return;
+  struct job *job = context;
+  if (job->error == 0) {
     napi_resolve_deferred(env, job->deferred, job->result(env, job));
     job->fd = -1;
   } else {
@@ -212,7 +228,17 @@ static void complete(napi_env env, napi_value callback, void *context, void *dat
     napi_get_and_clear_last_exception(env, &error);
     napi_reject_deferred(env, job->deferred, error);
   }
-  job_free(job);
+}
+
+/* The function ends: after the result, or with the environment. */
+static void gone(napi_env env, void *data, void *hint) {
+  (void)env;
+  (void)hint;
+  struct job *job = data;
+  pthread_mutex_lock(&job->lock);
+  job->done = NULL;
+  pthread_mutex_unlock(&job->lock);
+  job_unref(job);
 }
 
 /* ---- Starting ---- */
@@ -237,16 +263,18 @@ static napi_value start(napi_env env, struct job *job, job_work work, job_result
   job->work = work;
   job->result = result;
   if (napi_create_promise(env, &job->deferred, &promise) != napi_ok ||
-      napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, NULL, NULL, NULL, complete,
+      napi_create_threadsafe_function(env, NULL, NULL, name, 0, 1, job, gone, job, complete,
                                       &job->done) != napi_ok) {
     job_free(job);
     return util_throw(env, "ERR_INTERNAL", "no thread for a registry call");
   }
+  job->references = 2;
+  /* The thread may be through with both of them before this one goes on. */
   napi_threadsafe_function done = job->done;
   int error = start_thread(job);
   if (error == 0) return promise;
+  job_unref(job);
   napi_release_threadsafe_function(done, napi_tsfn_abort);
-  job_free(job);
   return util_throw_errno(env, error, "no thread for a registry call");
 }
 
@@ -257,6 +285,7 @@ static struct job *new_job(napi_env env, const napi_value *argv, bool with_name)
     util_throw_errno(env, ENOMEM, "no memory for a registry call");
     return NULL;
   }
+  pthread_mutex_init(&job->lock, NULL);
   job->fd = -1;
   job->path = util_string(env, argv[0], "key");
   if (job->path != NULL && with_name) job->name = util_string(env, argv[1], "name");

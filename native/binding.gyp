@@ -10,6 +10,8 @@
       "sources": [
         "<!@(node -p \"require('fs').readdirSync('.').filter(f => f.endsWith('.c')).sort().join(' ')\")"
       ],
+      # Threads of its own outlive the environment that loaded it, so the code must stay.
+      "ldflags": ["-Wl,-z,nodelete"],
       "libraries": ["-lpthread"]
     },
     {

@@ -90,7 +90,12 @@ static bool append_number(struct row_groups *groups, size_t index, const struct 
   return append(groups, NULL, key, GROUP_KEY_NUMBER_BASE);
 }
 
-/* Values are taken from the row once: each call for a column by itself would lock and look for it. */
+/*
+ * Values are taken from the row once: each call for a column by itself would lock and look for it. SQLite calls
+ * them unprotected, which forbids reading them where another thread may use the connection meanwhile. Here a
+ * connection belongs to one thread, the one that steps the statement and reads its row; what others do to it is
+ * sqlite3_interrupt, which touches no value.
+ */
 static bool append_value(struct row_groups *groups, size_t index, sqlite3_value *value) {
   static const uint8_t kinds[] = {GROUP_KEY_NULL, GROUP_KEY_TEXT, GROUP_KEY_BYTES};
   struct number number;

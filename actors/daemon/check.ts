@@ -4,7 +4,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseSecurityDescriptor } from '../../src/access/securityDescriptor.js';
 import { readBootId } from '../../src/host/bootId.js';
-import { checkKmesSource, ringFileName } from '../../src/host/kmes.js';
+import { attachAllRings, checkKmesSource, type KmesSource, ringFileName } from '../../src/host/kmes.js';
 import { resolveAdminGroups } from '../../src/host/peerIdentity.js';
 import { choosePlatform, type HostChoice, type Platform } from '../../src/host/platform.js';
 import { native } from '../../src/native/addon.js';
@@ -69,7 +69,11 @@ export async function checkInstallation(
   const platform = await findings.step(() => checkPlatform(options.host, findings));
   const source = registrySource(options.registryFile, platform?.adapters.lcs ?? 'linux');
   const settings = await findings.step(() => checkRegistry(source, findings));
-  const cpus = (await findings.step(() => checkRings(options.kmesDirectory, findings))) ?? 0;
+  const ringSource: KmesSource =
+    platform?.adapters.kmes === 'peios'
+      ? { kind: 'kernel' }
+      : { kind: 'embedded', directory: options.kmesDirectory };
+  const cpus = (await findings.step(() => checkRings(ringSource, findings))) ?? 0;
   if (settings !== null) {
     checkEventStore(settings, cpus, findings);
     for (const [path, schema] of [
@@ -119,7 +123,14 @@ function noValues(error: unknown): readonly RegistryValue[] {
 /** A descriptor nobody understands denies what it covers; that is for the operator to know beforehand. */
 async function checkSecurity(registry: Registry, type: string, findings: Findings): Promise<void> {
   const key = `${SECURITY_KEY}\\${type}`;
-  const values = await registry.readValues(key).catch(noValues);
+  let values: readonly RegistryValue[];
+  try {
+    values = await registry.readValues(key).catch(noValues);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    findings.warn(`${key}: cannot be read: ${reason}; what it covers is denied`);
+    return;
+  }
   if (!values.some(({ name }) => name === '*'))
     findings.warn(`${key}: no "*" yet; a start creates the default`);
   for (const value of values) {
@@ -139,10 +150,18 @@ function descriptorProblem({ type, data }: RegistryValue): string | null {
   }
 }
 
-function checkRings(directory: string, findings: Findings): number {
+function checkRings(source: KmesSource, findings: Findings): number {
   const bootId = readBootId();
   findings.ok(`boot ${bootId.text} from ${bootId.source}`);
-  checkKmesSource({ kind: 'embedded', directory }, bootId.guid);
+  checkKmesSource(source, bootId.guid);
+  if (source.kind === 'kernel') {
+    // The kernel tells how many there are only by attaching them.
+    const rings = attachAllRings(source);
+    for (const { ring } of rings) native.ringClose(ring);
+    findings.ok(`${rings.length} event rings of the kernel`);
+    return rings.length;
+  }
+  const { directory } = source;
   let cpus = 0;
   while (existsSync(join(directory, ringFileName(cpus)))) cpus++;
   findings.ok(`${cpus} event rings in ${directory}`);

@@ -31,6 +31,10 @@ export interface ConfigurationReport {
   readonly settings: readonly SettingMessage[];
 }
 
+/** First and last pause before a reading that failed is made again. */
+const REREAD_MS = 250;
+const MAX_REREAD_MS = 10_000;
+
 export class Configuration {
   readonly #registry: Registry;
   readonly #name: string;
@@ -43,6 +47,8 @@ export class Configuration {
   #values: readonly RegistryValue[];
   #unavailable: string | null = null;
   #closed = false;
+  #reread: NodeJS.Timeout | null = null;
+  #rereadMs = REREAD_MS;
   readonly service: ServiceSettings;
   /** Who may read what, always as the registry has it now (ACL-45, ACL-46). */
   readonly patterns: SecurityPatterns;
@@ -63,6 +69,8 @@ export class Configuration {
     this.patterns = new SecurityPatterns(registry, log);
     registry.onAvailability((state) => {
       this.#unavailable = state.available ? null : state.reason;
+      // Streams wait for descriptors that could not be read.
+      if (state.available) void this.patterns.refresh();
     });
   }
 
@@ -124,8 +132,10 @@ export class Configuration {
       values = await this.#registry.readValues(EVENTD_KEY);
     } catch (error) {
       this.#log.warn(`configuration kept: ${error instanceof Error ? error.message : String(error)}`);
+      this.#rereadAfter(error);
       return [];
     }
+    this.#forgetReread();
     const { settings, applied, deferredRestart, problems } = applyChange(this.#settings, values);
     for (const { message } of freshProblems(this.#reported, problems)) this.#log.warn(message);
     for (const key of deferredRestart) this.#log.info(`${key} changed; it takes effect at the next start`);
@@ -142,9 +152,31 @@ export class Configuration {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#forgetReread();
     this.#watch?.close();
     this.#changed$.complete();
     await this.#registry.close();
+  }
+
+  /**
+   * A registry that comes back says so, and so does a key; after any other failure, such as a key that
+   * changes faster than it can be read, nothing else would make eventd look again (HOST-43).
+   */
+  #rereadAfter(error: unknown): void {
+    const isToldOf = (error as { code?: unknown } | null)?.code === 'ENOENT' || this.#unavailable !== null;
+    if (isToldOf || this.#closed || this.#reread !== null) return;
+    this.#reread = setTimeout(() => {
+      this.#reread = null;
+      this.#changed$.next();
+    }, this.#rereadMs);
+    this.#reread.unref();
+    this.#rereadMs = Math.min(2 * this.#rereadMs, MAX_REREAD_MS);
+  }
+
+  #forgetReread(): void {
+    if (this.#reread !== null) clearTimeout(this.#reread);
+    this.#reread = null;
+    this.#rereadMs = REREAD_MS;
   }
 
   #notified(): void {

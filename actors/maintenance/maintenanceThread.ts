@@ -13,6 +13,8 @@ const ENTRY = new URL('./worker.js', import.meta.url);
 
 interface Guest {
   readonly name: string;
+  /** The one it was started in: another may follow while that one is still ending. */
+  readonly worker: Worker;
   readonly port: MessagePort;
   /** A port also closes when the thread dies; its guest is done when it has said so, too. */
   closed: boolean;
@@ -28,21 +30,27 @@ export class MaintenanceThread {
   /** Starts an actor in the thread, and the thread if there is none. */
   start<In, Out>(name: string, entry: URL, data: Record<string, unknown>): ActorThread<In, Out> {
     this.#worker ??= this.#startWorker();
+    const worker = this.#worker;
     const id = this.#nextId++;
     const { port1: port, port2 } = new MessageChannel();
     let over = false;
+    /** Its port is closed: nothing comes any more, though its end is known only once the thread has told. */
+    let silent = false;
     const ended = new Promise<Error | null>((resolve) => {
       const end = (error: Error | null) => {
         over = true;
         this.#guests.delete(id);
         resolve(error);
       };
-      this.#guests.set(id, { name, port, closed: false, gone: false, end });
+      this.#guests.set(id, { name, worker, port, closed: false, gone: false, end });
     });
     const link = linkPort<In, Out>(port);
-    port.once('close', () => this.#left(id, 'closed'));
-    this.#worker.postMessage({ id, entry: entry.href, data, port: port2 } satisfies Tenancy, [port2]);
-    const messages$ = defer(() => (over ? EMPTY : link.messages$));
+    port.once('close', () => {
+      silent = true;
+      this.#left(id, 'closed');
+    });
+    worker.postMessage({ id, entry: entry.href, data, port: port2 } satisfies Tenancy, [port2]);
+    const messages$ = defer(() => (over || silent ? EMPTY : link.messages$));
     return { ...link, messages$, name, ended, terminate: () => this.#evict(id) };
   }
 
@@ -55,8 +63,8 @@ export class MaintenanceThread {
     });
     worker.once('exit', (code) => {
       if (this.#worker === worker) this.#worker = null;
-      for (const { name, end } of [...this.#guests.values()]) {
-        end(new Error(failure ?? `thread ${name} ended with code ${code}`));
+      for (const { name, worker: home, end } of [...this.#guests.values()]) {
+        if (home === worker) end(new Error(failure ?? `thread ${name} ended with code ${code}`));
       }
     });
     return worker;

@@ -8,7 +8,13 @@ const daemon = parentPort;
 native.threadBatch();
 
 daemon.on('message', async ({ id, entry, data, port }: Tenancy) => {
+  let evicted = false;
+  // Before the import: the daemon may close the port while that runs, and it closes only once.
+  port.once('close', () => {
+    evicted = true;
+    daemon.postMessage({ type: 'gone', id } satisfies TenantGone);
+  });
   const { tenant } = (await import(entry)) as { readonly tenant: Tenant };
-  port.on('close', () => daemon.postMessage({ type: 'gone', id } satisfies TenantGone));
-  tenant(data, port);
+  // Nobody could stop it.
+  if (!evicted) tenant(data, port);
 });

@@ -10,7 +10,7 @@ import { foldAscii } from '../../src/query/nameMatch.js';
 import type { Survey, TimeRange } from '../../src/query/survey.js';
 import type { ReadConnection } from '../../src/stores/readConnection.js';
 import { EventRows, type Mark, START, STEP_ROWS, type Step, type Stretch } from './eventRows.js';
-import type { Learned } from './learned.js';
+import { type Learned, sizeOf } from './learned.js';
 
 /** Payload fields kept per type and database; more are shown to nobody who may not see everything. */
 const MAX_FIELDS = 16_384;
@@ -20,6 +20,9 @@ const MAX_TYPES = 262_144;
 
 /** Databases remembered; archives come and go. */
 const MAX_DATABASES = 4096;
+
+/** Of more names than this, or fields of a type, others are not told: each finds them for itself. */
+const MAX_TOLD = 16_384;
 
 /** A range is searched by time when it holds this many times fewer rows than the catalogue lacks. */
 const RANGE_GAIN = 2n;
@@ -50,11 +53,19 @@ type TypesWanted = Pick<Extract<Survey, { kind: 'names' }>, 'range' | 'spellings
 
 export class EventNames {
   readonly #databases = new Map<string, Known>();
-  readonly #tell: (learned: Learned) => void;
+  readonly #hear: (learned: Learned) => void;
+  readonly #maxTypes: number;
 
-  /** @param tell hears what took a longer search */
-  constructor(tell: (learned: Learned) => void = () => {}) {
-    this.#tell = tell;
+  /** @param hear what took a longer search */
+  constructor(hear: (learned: Learned) => void = () => {}, maxTypes = MAX_TYPES) {
+    this.#hear = hear;
+    this.#maxTypes = maxTypes;
+  }
+
+  /** Forgets databases that are not among these. */
+  retain(connections: readonly ReadConnection[]): void {
+    const keys = new Set(connections.map(keyOf));
+    for (const key of this.#databases.keys()) if (!keys.has(key)) this.#databases.delete(key);
   }
 
   /** Takes over what somebody else knows, where that is more. */
@@ -69,7 +80,7 @@ export class EventNames {
     }
     const types = known[learned.what];
     if (learned.mark.id <= types.mark.id) return;
-    for (const name of learned.names) add(types, name);
+    for (const name of learned.names) this.#add(types.names, name);
     types.mark = learned.mark;
   }
 
@@ -91,9 +102,9 @@ export class EventNames {
     types.mark = rows.sound(types.mark);
     const behind = newest.id - types.mark.id;
     if (behind > STEP_ROWS) {
-      const indexed = isIndexed ? yield* rows.indexedTypes() : null;
+      const indexed = isIndexed ? yield* rows.indexedTypes(this.#maxTypes) : null;
       if (indexed !== null) {
-        for (const name of indexed) add(types, name);
+        for (const name of indexed) this.#add(types.names, name);
         types.mark = newest;
         this.#tell(learned());
         return types.names;
@@ -101,14 +112,14 @@ export class EventNames {
       if (rows.estimate(range) * RANGE_GAIN < behind) {
         const found = new Set<string>();
         for (const stretch of rows.byTime(range)) {
-          for (const name of distinctTypes(connection, stretch, step)) found.add(name);
+          for (const name of distinctTypes(connection, stretch, step)) this.#add(found, name);
           yield;
         }
         return found;
       }
     }
     for (const stretch of rows.byId(types.mark, newest)) {
-      for (const name of distinctTypes(connection, stretch, step)) add(types, name);
+      for (const name of distinctTypes(connection, stretch, step)) this.#add(types.names, name);
       types.mark = stretch.mark;
       yield;
     }
@@ -160,6 +171,14 @@ export class EventNames {
     return answer(asked);
   }
 
+  #add(names: Set<string>, name: string): void {
+    if (names.size < this.#maxTypes) names.add(name);
+  }
+
+  #tell(learned: Learned): void {
+    if (sizeOf(learned) <= MAX_TOLD) this.#hear(learned);
+  }
+
   #take(key: string): Known {
     let known = this.#databases.get(key);
     this.#databases.delete(key);
@@ -204,10 +223,6 @@ function distinctFields(
       ` WHERE ${where} AND +event_type COLLATE NOCASE IN (SELECT value FROM json_each(?))`,
   );
   return step(() => statement.all(...bounds, JSON.stringify(types)) as TypeFields[]);
-}
-
-function add({ names }: Types, name: string): void {
-  if (names.size < MAX_TYPES) names.add(name);
 }
 
 function fieldsOf(known: Known, folded: string): Fields {

@@ -61,7 +61,11 @@ export class EventRows {
       if (first === null || first > newest.id) return;
       const last = first + STEP_ROWS - 1n;
       const to = last < newest.id ? this.#atOrBefore(last) : newest;
-      if (to === null) return;
+      if (to === null || to.id < first) {
+        // Between the two questions retention deleted them all.
+        from = last;
+        continue;
+      }
       yield { where: BY_ID, bounds: [first - 1n, to.id], mark: to };
       from = to.id;
     }
@@ -107,10 +111,11 @@ export class EventRows {
   }
 
   /**
-   * All types, whatever their number of records: each in one of its spellings, for the index knows them
-   * without case. Null where the index is not there, or goes meanwhile.
+   * All types, whatever their number of records, or the first of more than `most`: each in one of its
+   * spellings, for the index knows them without case. Null where the index is not there, or goes meanwhile,
+   * or does not tell all types apart: without case SQLite compares them up to a U+0000.
    */
-  *indexedTypes(): Generator<void, readonly string[] | null, void> {
+  *indexedTypes(most: number): Generator<void, readonly string[] | null, void> {
     // Types are bytes, and need not be text that JavaScript gives back as it was.
     const next = this.#connection.prepare(
       `WITH RECURSIVE t(type, n) AS (
@@ -132,7 +137,11 @@ export class EventRows {
         () =>
           next.all({ last, count: STEP_TYPES }) as { readonly type: string; readonly bytes: Uint8Array }[],
       );
-      for (const { type } of types) found.push(type);
+      for (const { type } of types) {
+        if (type.includes('\0')) return null;
+        if (found.length >= most) return found;
+        found.push(type);
+      }
       const end = types.at(-1);
       if (end === undefined || types.length < STEP_TYPES) return found;
       last = end.bytes;

@@ -2,7 +2,7 @@
  * Runs jobs inside one worker thread: several at a time, one step of a stage or one result frame of one
  * query per turn, so that a large query does not keep a small one waiting (QX-65, QX-67).
  */
-import { chosenSql } from '../../src/indexes/choice.js';
+import { chooseSql } from '../../src/indexes/choice.js';
 import type { CursorHandle, NativeAddon, SqlValue } from '../../src/native/addon.js';
 import { QueryError } from '../../src/query/errors.js';
 import {
@@ -291,8 +291,7 @@ export class QueryExecutor {
     yield* runStages(stages, context);
     if (read.choice === undefined || read.store === 'scratch') return;
     for (const connection of context.connections(read.store)) {
-      const text = context.execute(() => chosenSql(connection, read, context.bind));
-      query.texts.set(connection.slot, text);
+      query.texts.set(connection.slot, yield* chooseSql(connection, read, context));
       yield;
     }
   }

@@ -12,24 +12,41 @@ export type Learned = {
   | { readonly what: 'fields'; readonly type: string; readonly paths: readonly FieldPath[] }
 );
 
+/** How many names or fields it says. */
+export function sizeOf(learned: Learned): number {
+  return learned.what === 'fields' ? learned.paths.length : learned.names.length;
+}
+
 /** Kept for workers to come; types with field lists are few, databases with archives may be many. */
 const MAX_LEARNED = 4096;
 
-/** The newest of each kind. */
+/** Names and fields kept over all of them: each worker to come gets them at once. */
+const MAX_SIZE = 262_144;
+
+/** The newest of each kind; past the bounds the oldest go. */
 export class Learnings implements Iterable<Learned> {
   readonly #newest = new Map<string, Learned>();
+  #size = 0;
 
   add(learned: Learned): void {
     const key = `${learned.what} ${learned.what === 'fields' ? learned.type : ''} ${learned.database}`;
-    this.#newest.delete(key);
+    this.#remove(key);
     this.#newest.set(key, learned);
+    this.#size += sizeOf(learned);
     for (const oldest of this.#newest.keys()) {
-      if (this.#newest.size <= MAX_LEARNED) break;
-      this.#newest.delete(oldest);
+      if (this.#newest.size <= MAX_LEARNED && this.#size <= MAX_SIZE) break;
+      this.#remove(oldest);
     }
   }
 
   [Symbol.iterator](): Iterator<Learned> {
     return this.#newest.values();
+  }
+
+  #remove(key: string): void {
+    const learned = this.#newest.get(key);
+    if (learned === undefined) return;
+    this.#newest.delete(key);
+    this.#size -= sizeOf(learned);
   }
 }

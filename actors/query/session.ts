@@ -26,10 +26,11 @@ import {
   encodeResult,
   oversizeError,
 } from '../../src/wire/messages.js';
+import { HeldStream } from './heldStream.js';
 import type { ParsedQuery, PlannedQuery, PlannedTail } from './interpret.js';
 import { FRAME_CREDITS, type QueryFailure } from './protocol.js';
 import type { QuerySessionHost, QuerySlot, SessionLimits } from './sessionHost.js';
-import type { RowRange, Seam } from './tail/protocol.js';
+import type { Seam } from './tail/protocol.js';
 import type { Watch } from './tail/tailThread.js';
 import type { QueryRun, QueryRunListener } from './workerPool.js';
 
@@ -94,12 +95,7 @@ class Connection {
   /** A stream's place in the tail thread, and where its initial set ends. */
   #watch: Watch | null = null;
   #seam: Seam | null = null;
-  #tail: PlannedTail | null = null;
-  /** The stream waits for a new program; rows found by the old one since then are looked at again. */
-  #held: RowRange[] | null = null;
-  #unheedSecurity: (() => void) | null = null;
-  /** Since it was last decided what the stream may be shown. */
-  #securityChanged = false;
+  #stream: HeldStream | null = null;
   /** The initial set is out: credits are the tail thread's. */
   #catchingUp = false;
   /** Frames the worker sent and the machine has not ordered written: at most its credits. */
@@ -245,11 +241,11 @@ class Connection {
       }
       this.#access = await this.#host.openAccess(this.#caller);
       this.#planned = await parsed.plan(this.#access, (survey) => this.#ask(survey, this.#deadline));
-      this.#tail = this.#planned.tail;
-      if (this.#tail !== null) this.#slots.push(this.#host.takeStream());
+      const { tail } = this.#planned;
+      if (tail !== null) this.#slots.push(this.#host.takeStream());
       // Whatever is refused is refused by now (QX-41).
       this.#host.used(this.#planned.trackedFields, this.#planned.rollup ?? null);
-      return this.#tail === null ? 'read' : 'stream';
+      return tail === null ? 'read' : 'stream';
     });
   }
 
@@ -287,20 +283,37 @@ class Connection {
       this.#read(job, null);
       return;
     }
+    this.#watchFor(job, tail);
+  }
+
+  #watchFor(job: QueryJob, tail: PlannedTail): void {
+    if (this.#access === null) throw new Error('watched by nobody');
     // Commits are accounted for before anything is read, so that none falls between the two phases (STR-3).
-    this.#watch = this.#host.watch(tail.program, {
+    const watch = this.#host.watch(tail.program, {
       onOpened: () => this.#read(job, tail.program.store),
       onFrame: (frame, records, rows) => {
-        if (this.#isOld(rows)) this.#watch?.credit();
+        if (stream.isOld(rows)) watch.credit();
         else this.#frameArrived(frame, records);
       },
       onLive: () => this.send({ type: 'stream.live' }),
       onUnit: (frames, records, rows) => {
-        if (!this.#isOld(rows)) this.#unitArrived(frames, records);
+        if (!stream.isOld(rows)) this.#unitArrived(frames, records);
       },
-      onHeld: (news) => void this.#decideAgain(news),
+      onHeld: (news) => void stream.decide(news),
       onFailed: (failure) => this.#executionFailed(failure),
     });
+    const stream = new HeldStream({
+      access: this.#access,
+      watch,
+      again: (news) => this.#inWireWords('decide', () => tail.again(news)),
+      onSecurityChange: this.#host.onSecurityChange,
+      onFailed: (error) => {
+        const text = error instanceof Error ? error.message : INTERNAL_ERROR;
+        this.send({ type: 'execution.failed', text });
+      },
+    });
+    this.#watch = watch;
+    this.#stream = stream;
   }
 
   #read(job: QueryJob, seam: TailProgram['store'] | null): void {
@@ -328,57 +341,6 @@ class Connection {
     this.send({ type: 'execution.failed', text: 'text' in failure ? failure.text : INTERNAL_ERROR });
   }
 
-  /**
-   * Whether rows were found under verdicts that no longer hold (STR-13). They are put aside, the stream is
-   * stopped, and goes on from them with a new program.
-   */
-  #isOld(rows: RowRange): boolean {
-    if (this.#held === null) {
-      if (this.#access === null || !this.#access.isStale) return false;
-      this.#held = [];
-      this.#watch?.hold();
-    }
-    this.#held.push(rows);
-    return true;
-  }
-
-  /** A stream that is shown nothing gets no rows to notice a change by, so it is told of changes. */
-  #heedSecurity(): void {
-    this.#unheedSecurity = this.#host.onSecurityChange(() => {
-      // An edit may change several descriptors.
-      if (!this.#securityChanged) setImmediate(() => this.#holdIfChanged());
-      this.#securityChanged = true;
-    });
-    this.#securityChanged = this.#access?.isStale === true;
-    this.#holdIfChanged();
-  }
-
-  /** While it stands still already, what changes meanwhile waits for its going on. */
-  #holdIfChanged(): void {
-    if (!this.#securityChanged || this.#held !== null || this.#ended) return;
-    this.#held = [];
-    this.#watch?.hold();
-  }
-
-  /** The stream stands still: because of old verdicts, or at rows with names and fields nobody decided about. */
-  async #decideAgain(news: Found): Promise<void> {
-    this.#held ??= [];
-    this.#securityChanged = false;
-    try {
-      const program = await this.#inWireWords('decide', async () => {
-        if (this.#tail === null) throw new Error('a stream without a plan');
-        return this.#tail.again(news);
-      });
-      const rows = this.#held;
-      this.#held = null;
-      if (!this.#ended) this.#watch?.resume(program, rows);
-      this.#holdIfChanged();
-    } catch (error) {
-      const text = error instanceof Error ? error.message : INTERNAL_ERROR;
-      this.send({ type: 'execution.failed', text });
-    }
-  }
-
   #cancelExecution(): void {
     this.#survey?.cancel();
     this.#run?.cancel();
@@ -391,7 +353,7 @@ class Connection {
     this.#catchingUp = true;
     this.#widen();
     this.#watch.attach(this.#seam, FRAME_CREDITS - this.#unflushed);
-    this.#heedSecurity();
+    this.#stream?.heed();
   }
 
   #widen(): void {
@@ -483,7 +445,7 @@ class Connection {
   #release(): void {
     if (this.#presence !== null) clearInterval(this.#presence);
     this.#ended = true;
-    this.#unheedSecurity?.();
+    this.#stream?.close();
     this.#frames.length = 0;
     this.#units = [];
     this.#cancelExecution();

@@ -33,8 +33,11 @@ export class Surveys {
   /** Each yield is a turn for others; `context` is that of a job's stages. */
   *run(survey: Survey, context: StageContext): Generator<void, Found, void> {
     const answers: (readonly [string, readonly FieldPath[]])[] = [];
-    for (const connection of context.connections(survey.store)) {
-      answers.push(...(yield* this.#ask(survey, connection, context)));
+    const connections = context.connections(survey.store);
+    if (survey.store === 'events') this.#events.retain(connections);
+    for (const connection of connections) {
+      // As arguments of a call they could be too many.
+      for (const found of yield* this.#ask(survey, connection, context)) answers.push(found);
     }
     return [...merged(answers)];
   }

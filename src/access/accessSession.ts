@@ -102,7 +102,7 @@ export class AccessSession {
    * verdicts stay (ACL-49). True when anything may be different now.
    */
   async nextBatch(): Promise<boolean> {
-    if (this.patterns.generation === this.#generation && !this.#hasFailures) return false;
+    if (!this.isStale) return false;
     await this.patterns.refresh();
     this.#generation = this.patterns.generation;
     this.#views = viewsOf(this.patterns);
@@ -120,7 +120,8 @@ export class AccessSession {
 
   /** A descriptor changed since the verdicts were made, or a check failed: `nextBatch` has something to do. */
   get isStale(): boolean {
-    return this.patterns.generation !== this.#generation || this.#hasFailures;
+    const { generation, isUnread } = this.patterns;
+    return generation !== this.#generation || isUnread || this.#hasFailures;
   }
 
   /**
@@ -160,14 +161,14 @@ export class AccessSession {
 
   /**
    * Whether the very spelling of an identifier, of any without one, may matter, which patterns and SQL
-   * compare without case.
+   * compare without case: to a verdict, or to the audit trail that each of them leaves (ACL-47).
    */
   tellsSpellingsApart(type: DataType, identifier?: string): boolean {
     const descriptors =
       identifier === undefined
         ? this.#views[type].all.map(({ descriptor }) => descriptor)
         : [this.#descriptor(type, identifier)];
-    return descriptors.some((descriptor) => descriptor?.compiled.hasConditions === true);
+    return descriptors.some((descriptor) => descriptor !== null && tellsIdentifiersApart(descriptor));
   }
 
   /**
@@ -315,9 +316,14 @@ function viewsOf(patterns: SecurityPatterns): Readonly<Record<DataType, PatternV
   return { events: patterns.view('events'), logs: patterns.view('logs'), metrics: patterns.view('metrics') };
 }
 
-function isPlain({ compiled }: StoredDescriptor): boolean {
-  const { hasObjectAces, hasConditions, hasPolicyIds, audits } = compiled;
-  return !hasObjectAces && !hasConditions && !hasPolicyIds && audits.length === 0;
+function isPlain(descriptor: StoredDescriptor): boolean {
+  return !descriptor.compiled.hasObjectAces && !tellsIdentifiersApart(descriptor);
+}
+
+/** Policies may have conditions of their own. */
+function tellsIdentifiersApart({ compiled }: StoredDescriptor): boolean {
+  const { hasConditions, hasPolicyIds, audits } = compiled;
+  return hasConditions || hasPolicyIds || audits.length > 0;
 }
 
 function sameDescriptor(a: StoredDescriptor | null, b: StoredDescriptor | null): boolean {

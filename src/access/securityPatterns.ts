@@ -103,6 +103,10 @@ function* candidates(identifier: string): Generator<string> {
 export class SecurityPatterns {
   readonly #views = new Map<DataType, View>();
   readonly #stale = new Set<DataType>(DATA_TYPES);
+  /** Still stale behind a refresh: whoever saw them denied is told when they have been read. */
+  readonly #owed = new Set<DataType>();
+  /** The last refresh met a registry that does not answer, or a key that cannot be read: asking again waits for a change. */
+  #isAway = false;
   readonly #reported = new Map<DataType, string>();
   #generation = 0;
   #refreshing: Promise<void> | null = null;
@@ -119,9 +123,15 @@ export class SecurityPatterns {
     return this.#generation;
   }
 
+  /** Something changed and has not been read, though the registry answers: `refresh` has something to do. */
+  get isUnread(): boolean {
+    return this.#stale.size > 0 && !this.#isAway;
+  }
+
   /**
-   * Calls back with every change that is told of, maybe several times for one edit: who waits for nothing
-   * else, such as a stream, would not ask. Returns the end of it.
+   * Calls back with every change that is told of, maybe several times for one edit, and when one that
+   * could not be read has been read after all: who waits for nothing else, such as a stream, would not ask.
+   * Returns the end of it.
    */
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -173,6 +183,10 @@ export class SecurityPatterns {
     this.#stale.add(type);
     const view = this.#views.get(type);
     if (view !== undefined) this.#views.set(type, view.without(names));
+    this.#tell();
+  }
+
+  #tell(): void {
     for (const listener of [...this.#listeners]) listener();
   }
 
@@ -189,13 +203,26 @@ export class SecurityPatterns {
   }
 
   async #readStale(): Promise<void> {
-    for (let round = 0; round < MAX_READS && this.#stale.size > 0; round++) {
-      for (const type of [...this.#stale]) if (!(await this.#read(type))) return;
-    }
+    this.#isAway = !(await this.#answered());
+    for (const type of this.#stale) this.#owed.add(type);
   }
 
-  /** False when the registry did not answer. */
-  async #read(type: DataType): Promise<boolean> {
+  async #answered(): Promise<boolean> {
+    let answered = true;
+    for (let round = 0; answered && round < MAX_READS && this.#stale.size > 0; round++) {
+      for (const type of [...this.#stale]) {
+        const failure = await this.#read(type);
+        if (failure === null) continue;
+        // A registry that is away answers nobody; one key that cannot be read says nothing of the others.
+        if (failure === 'EIO' || failure === 'ETIMEDOUT') return false;
+        answered = false;
+      }
+    }
+    return answered;
+  }
+
+  /** The code of the failure when the key could not be read; null otherwise. */
+  async #read(type: DataType): Promise<string | null> {
     this.#stale.delete(type);
     let values: readonly RegistryValue[];
     try {
@@ -204,16 +231,17 @@ export class SecurityPatterns {
       if (!(error instanceof RegistryError && error.code === 'ENOENT')) {
         this.#stale.add(type);
         this.#report(type, `cannot read ${SECURITY_KEYS[type]}: ${messageOf(error)}`);
-        return false;
+        return error instanceof RegistryError ? error.code : 'EIO';
       }
       values = [];
     }
     // It changed while it was read: what was read may be older than the change.
-    if (this.#stale.has(type)) return true;
+    if (this.#stale.has(type)) return null;
     const previous = this.#views.get(type);
     this.#views.set(type, this.#viewOf(type, values, previous));
     this.#generation++;
-    return true;
+    if (this.#owed.delete(type)) this.#tell();
+    return null;
   }
 
   #viewOf(type: DataType, values: readonly RegistryValue[], previous: View | undefined): View {

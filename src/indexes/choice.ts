@@ -13,6 +13,9 @@ const LEVELS = [1000, 16_000, 256_000] as const;
 /** Rows looked at to see whether a search by time ends early: these are read, not only counted. */
 const MOST_EARLY_ROWS = 16_000;
 
+/** Ways by a field that are counted beyond the first level; all of them have many rows. */
+const MAX_COUNTED_SEEKS = 4;
+
 /** What a row found by a field costs beside one found by time, which needs no sorting; few rows cost nothing. */
 const SORTED_ROW = 2;
 
@@ -24,23 +27,30 @@ export interface Asked {
   prepare(sql: string): { all(...params: unknown[]): unknown[] };
 }
 
+/** How the database is asked. */
+export interface Asking {
+  /** What stands for the parameters of a job's statement. */
+  bind(params: readonly JobParam[]): readonly unknown[];
+  /** Runs a call into SQLite: one count. */
+  execute<Result>(call: () => Result): Result;
+}
+
 /**
  * The spelling of the SELECT that suits this database. All of them give the same rows: an index that vanishes
- * meanwhile costs time and nothing else.
+ * meanwhile costs time and nothing else. Each yield, after a count, is a turn for others (QX-67).
  *
- * @param bind what stands for the parameters of a job's statement
  * @throws SQLite's error when it is interrupted
  */
-export function chosenSql(
+export function* chooseSql(
   database: Asked,
   { sql, choice }: ChosenStatement,
-  bind: (params: readonly JobParam[]) => readonly unknown[],
-): string {
+  asking: Asking,
+): Generator<void, string, void> {
   if (choice === undefined) return sql;
   try {
-    const counter = new Counter(database, bind);
+    const counter = new Counter(database, asking);
     const seeks = counter.possible(choice.seeks);
-    return (seeks.length === 0 ? null : best(counter, choice, seeks)) ?? sql;
+    return (seeks.length === 0 ? null : yield* best(counter, choice, seeks)) ?? sql;
   } catch (error) {
     if (sqliteCode(error) === 'SQLITE_INTERRUPT') throw error;
     // A damaged page, perhaps, which the query itself need not come to (FAIL-15).
@@ -48,15 +58,29 @@ export function chosenSql(
   }
 }
 
+/** The same at once, where nobody waits for a turn. */
+export function chosenSql(database: Asked, statement: ChosenStatement, bind: Asking['bind']): string {
+  const steps = chooseSql(database, statement, { bind, execute: (call) => call() });
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
 /** Null: the SELECT as it is. */
-function best(counter: Counter, choice: IndexChoice, seeks: readonly IndexSeek[]): string | null {
+function* best(
+  counter: Counter,
+  choice: IndexChoice,
+  seeks: readonly IndexSeek[],
+): Generator<void, string | null, void> {
   let left = seeks;
   for (const level of LEVELS) {
     let fewest = counter.inTime(choice.time, level);
+    yield;
     let text: string | null = choice.byTime;
     const most = new Map<IndexSeek, number>();
     for (const seek of left) {
-      const rows = counter.found(seek, level);
+      const rows = yield* counter.found(seek, level);
       if (rows === null) continue;
       most.set(seek, rows);
       const cost = level === LEVELS[0] ? rows : rows * SORTED_ROW;
@@ -64,9 +88,10 @@ function best(counter: Counter, choice: IndexChoice, seeks: readonly IndexSeek[]
       fewest = cost;
       text = seek.sql;
     }
-    left = [...most.keys()];
+    left = [...most.keys()].slice(0, MAX_COUNTED_SEEKS);
     if (fewest < level || left.length === 0) return text;
     if (counter.endsEarly(choice.early, level)) return choice.byTime;
+    yield;
   }
   // More than can be counted by each way: by time they come in order, unless those are far more still.
   const [seek] = left;
@@ -78,19 +103,20 @@ function best(counter: Counter, choice: IndexChoice, seeks: readonly IndexSeek[]
 
 class Counter {
   readonly #database: Asked;
-  readonly #bind: (params: readonly JobParam[]) => readonly unknown[];
+  readonly #asking: Asking;
   readonly #indexes = new Map<string, string>();
 
-  constructor(database: Asked, bind: (params: readonly JobParam[]) => readonly unknown[]) {
+  constructor(database: Asked, asking: Asking) {
     this.#database = database;
-    this.#bind = bind;
+    this.#asking = asking;
   }
 
   /** Those whose indexes this database has. */
   possible(seeks: readonly IndexSeek[]): IndexSeek[] {
-    const rows = this.#database
-      .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events'")
-      .all() as { name: string; sql: string | null }[];
+    const rows = this.#rows(
+      "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'events'",
+      [],
+    ) as { name: string; sql: string | null }[];
     for (const { name, sql } of rows) {
       const field = existingIndex(name, sql)?.field;
       if (field != null) this.#indexes.set(field, name);
@@ -99,7 +125,7 @@ class Counter {
   }
 
   /** Rows that a seek would read, up to `most`; null when the index is of no use after all. */
-  found({ parts }: IndexSeek, most: number): number | null {
+  *found({ parts }: IndexSeek, most: number): Generator<void, number | null, void> {
     let rows = 0;
     for (const { field, condition } of parts) {
       const index = (this.#indexes.get(field) ?? '').replaceAll('"', '""');
@@ -110,6 +136,7 @@ class Counter {
         if (sqliteCode(error) === 'SQLITE_ERROR') return null;
         throw error;
       }
+      yield;
       if (rows >= most) return most;
     }
     return rows;
@@ -123,7 +150,7 @@ class Counter {
   estimateInTime({ sql, params }: Statement): number {
     const edge = (order: 'ASC' | 'DESC') => {
       const text = `SELECT id FROM events WHERE ${sql} ORDER BY timestamp ${order} LIMIT 1`;
-      const [row] = this.#database.prepare(text).all(...this.#bind(params)) as { id: bigint | number }[];
+      const [row] = this.#rows(text, params) as { id: bigint | number }[];
       return Number(row?.id ?? 0);
     };
     return Math.abs(edge('DESC') - edge('ASC'));
@@ -144,9 +171,12 @@ class Counter {
   }
 
   #number(sql: string, params: readonly JobParam[], most: number): number {
-    const [row] = this.#database.prepare(sql).all(...this.#bind(params), BigInt(most)) as {
-      n: bigint | number;
-    }[];
+    const [row] = this.#rows(sql, params, BigInt(most)) as { n: bigint | number }[];
     return Number(row?.n ?? 0);
+  }
+
+  #rows(sql: string, params: readonly JobParam[], ...more: readonly bigint[]): unknown[] {
+    const { bind, execute } = this.#asking;
+    return execute(() => this.#database.prepare(sql).all(...bind(params), ...more));
   }
 }

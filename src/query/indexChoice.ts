@@ -5,6 +5,7 @@
  * SQLite knows the schema and no figures: to it each value of an indexed field has ten rows, and each time
  * range a 64th of the table. An index on a field that holds one value in most rows would make queries slower.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { IndexChoice, IndexSeek, Statement } from './job.js';
 import type { EventsPlan, PlanCondition, PlanPredicate } from './plan.js';
 import { Fragment, joinBalanced, opaque, sql } from './sqlFragment.js';
@@ -38,7 +39,7 @@ export interface ChoiceOptions {
 /** Null: no index can help, or there is nothing to decide. */
 export function indexChoice(plan: EventsPlan, options: ChoiceOptions): IndexChoice | null {
   const terms = termsOf(plan, options.translate);
-  const seekable = terms.filter(({ parts }) => parts !== null);
+  const seekable = distinct(terms.filter(({ parts }) => parts !== null));
   if (seekable.length === 0 || terms.length > MAX_TERMS) return null;
   const { bounds, select } = options;
   const timely = terms.filter(({ isTime }) => isTime).map((term) => term.sql);
@@ -57,6 +58,13 @@ export function indexChoice(plan: EventsPlan, options: ChoiceOptions): IndexChoi
     byTime: found(options.time, ({ isTime }) => isTime),
     early: earlyOf(plan, inRange, terms),
   };
+}
+
+/** Terms that search for the same are one to an index. */
+function distinct(terms: readonly Term[]): readonly Term[] {
+  return terms.filter(
+    ({ parts }, index) => !terms.slice(0, index).some((other) => isDeepStrictEqual(other.parts, parts)),
+  );
 }
 
 /** A search by time ends early where it meets enough rows soon. */

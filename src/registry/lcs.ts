@@ -49,6 +49,9 @@ export class LcsRegistry implements Registry {
   #turn: Promise<unknown> = Promise.resolve();
   #unavailable: string | null = null;
   #retry: NodeJS.Timeout | null = null;
+  readonly #pause = new RetryPause();
+  /** Of the looks at a registry that is gone; an older one stops when a newer one has begun. */
+  #chain = 0;
   #closed = false;
 
   constructor(
@@ -161,7 +164,8 @@ export class LcsRegistry implements Registry {
         return result;
       } catch (error) {
         const failure = registryErrorOf(error, what);
-        if (failure.code === 'EIO' || failure.code === 'ETIMEDOUT') this.#lost(failure.message);
+        // An answer eventd cannot use is an answer: only these two mean that there is none.
+        if (isAway(error)) this.#lost(failure.message);
         else this.#found();
         throw failure;
       }
@@ -176,14 +180,18 @@ export class LcsRegistry implements Registry {
     const isNews = this.#unavailable === null;
     this.#unavailable = reason;
     if (!isNews) return;
-    this.log.warn(`registry unavailable, the last known values stay in force: ${reason}`);
+    // Before the first watch nothing has been read that could stay in force.
+    const kept = this.#watches.size > 0 ? ', the last known values stay in force' : '';
+    this.log.warn(`registry unavailable${kept}: ${reason}`);
     this.#tell({ available: false, reason });
-    this.#retrySoon(RETRY_MS);
+    this.#pause.failed();
+    this.#retrySoon(++this.#chain);
   }
 
   #found(): void {
     if (this.#closed || this.#unavailable === null) return;
     this.#unavailable = null;
+    this.#pause.succeeded();
     if (this.#retry !== null) clearTimeout(this.#retry);
     this.log.warn('registry available again');
     this.#tell({ available: true });
@@ -191,18 +199,44 @@ export class LcsRegistry implements Registry {
     for (const armed of [...this.#watches]) armed.deliver([{ type: 'overflow' }]);
   }
 
-  #retrySoon(delayMs: number): void {
+  #retrySoon(chain: number): void {
     const [armed] = this.#watches;
     if (armed === undefined) return;
     this.#retry = setTimeout(async () => {
       await this.readValues(armed.key).catch(() => undefined);
-      if (this.#unavailable !== null && !this.#closed) this.#retrySoon(Math.min(2 * delayMs, MAX_RETRY_MS));
-    }, delayMs);
+      if (chain === this.#chain && this.#unavailable !== null && !this.#closed) this.#retrySoon(chain);
+    }, this.#pause.next());
     this.#retry.unref();
   }
 
   #tell(state: RegistryAvailability): void {
     for (const listener of [...this.#listeners]) listener(state);
+  }
+}
+
+/**
+ * Pauses that double, also over successes that do not last: what fails again right after it came back
+ * would otherwise be tried four times a second for ever.
+ */
+class RetryPause {
+  #nextMs = RETRY_MS;
+  #succeededAt: number | null = null;
+
+  /** A success that has lasted makes the next pause the shortest again. */
+  failed(): void {
+    if (this.#succeededAt !== null && Date.now() - this.#succeededAt >= MAX_RETRY_MS) this.#nextMs = RETRY_MS;
+    this.#succeededAt = null;
+  }
+
+  succeeded(): void {
+    this.#succeededAt = Date.now();
+  }
+
+  /** Milliseconds until the next try. */
+  next(): number {
+    const pauseMs = this.#nextMs;
+    this.#nextMs = Math.min(2 * pauseMs, MAX_RETRY_MS);
+    return pauseMs;
   }
 }
 
@@ -221,6 +255,7 @@ class LcsWatch implements RegistryWatch {
   #fd: number | null = null;
   #stop: () => void = () => undefined;
   #ended = false;
+  readonly #pause = new RetryPause();
 
   constructor(
     readonly key: string,
@@ -237,7 +272,12 @@ class LcsWatch implements RegistryWatch {
       return;
     }
     this.#fd = fd;
-    this.#stop = this.host.watchReadable(fd, () => this.#read(fd));
+    try {
+      this.#stop = this.host.watchReadable(fd, () => this.#read(fd));
+    } catch (error) {
+      this.#release();
+      throw error;
+    }
   }
 
   deliver(events: readonly RegistryEvent[]): void {
@@ -262,23 +302,25 @@ class LcsWatch implements RegistryWatch {
     } catch (error) {
       this.#release();
       this.host.failed(messageOf(error));
-      this.#startAgain(RETRY_MS);
+      this.#pause.failed();
+      this.#startAgain();
       return;
     }
     this.deliver(eventsOf(records));
   }
 
-  #startAgain(delayMs: number): void {
+  #startAgain(): void {
     setTimeout(async () => {
       if (this.#ended) return;
       try {
         await this.start();
+        this.#pause.succeeded();
         this.deliver([{ type: 'overflow' }]);
       } catch (error) {
         if (error instanceof RegistryError && error.code === 'ENOENT') this.deliver([{ type: 'keyDeleted' }]);
-        else this.#startAgain(Math.min(2 * delayMs, MAX_RETRY_MS));
+        else this.#startAgain();
       }
-    }, delayMs).unref();
+    }, this.#pause.next()).unref();
   }
 
   #release(): void {
@@ -335,6 +377,12 @@ function pathOf(key: string): string {
 }
 
 const valueIn = (key: string, name: string) => `value "${name}" in ${key}`;
+
+/** True when the kernel itself says that its registry does not answer (HOST-38). */
+function isAway(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : null;
+  return code === 'EIO' || code === 'ETIMEDOUT';
+}
 
 function registryErrorOf(error: unknown, what: string): RegistryError {
   if (error instanceof RegistryError) return error;

@@ -79,16 +79,19 @@ export function tail<T extends Row = Row>(text: string, options: QueryOptions = 
     } catch (error) {
       if (closing.signal.aborted && options.signal?.aborted !== true) return;
       throw error;
-    } finally {
-      closing.abort();
-      await messages.return();
     }
   }
-  const iteration = new RecordIteration(batches(), options.signal);
+  const source = batches();
+  const end = async () => {
+    closing.abort();
+    await messages.return();
+    // Last: it waits for a message that is being waited for.
+    return source.return();
+  };
+  const iteration = new RecordIteration({ next: () => source.next(), return: end }, options.signal);
   const close = async () => {
     closing.abort();
     await iteration.return();
-    await messages.return();
   };
   return {
     ready,

@@ -15,9 +15,12 @@ export interface Records<T> extends AsyncGenerator<T, void, undefined>, AsyncDis
   batches(): AsyncGenerator<readonly T[], void, undefined>;
 }
 
+/** Where batches come from; `return` ends the query even when nothing was asked for yet. */
+export type BatchSource<T> = Pick<AsyncGenerator<readonly T[], void, undefined>, 'next' | 'return'>;
+
 /** Asks for a batch only when the one before is used up. Safe for several `next` at a time, as generators are. */
 export class RecordIteration<T> implements Records<T> {
-  readonly #source: AsyncGenerator<readonly T[], void, undefined>;
+  readonly #source: BatchSource<T>;
   readonly #signal: AbortSignal | undefined;
   /** The current batch, and which of it comes next. */
   #batch: readonly T[] = [];
@@ -28,7 +31,7 @@ export class RecordIteration<T> implements Records<T> {
   #last: Promise<unknown> = Promise.resolve();
 
   /** @param signal ends the iteration between two records of a batch, too */
-  constructor(source: AsyncGenerator<readonly T[], void, undefined>, signal: AbortSignal | undefined) {
+  constructor(source: BatchSource<T>, signal: AbortSignal | undefined) {
     this.#source = source;
     this.#signal = signal;
   }
@@ -39,23 +42,36 @@ export class RecordIteration<T> implements Records<T> {
     return this.#inTurn(() => this.#advance());
   }
 
-  return(): Promise<IteratorResult<T, void>> {
-    return this.#inTurn(() => this.#end());
+  return(value?: void | PromiseLike<void>): Promise<IteratorResult<T, void>> {
+    return this.#inTurn(async () => {
+      await this.#end();
+      return { done: true, value: await value };
+    });
   }
 
-  throw(error: unknown): Promise<IteratorResult<T, void>> {
+  throw(error: unknown): Promise<never> {
     return this.#inTurn(async () => {
       await this.#end();
       throw error;
     });
   }
 
-  async *batches(): AsyncGenerator<readonly T[], void, undefined> {
-    try {
-      for (let batch = await this.#rest(); batch.length > 0; batch = await this.#rest()) yield batch;
-    } finally {
-      await this.return();
-    }
+  /** An object, not a generator: that would not hear of a `return` before its first `next`. */
+  batches(): AsyncGenerator<readonly T[], void, undefined> {
+    const batches: AsyncGenerator<readonly T[], void, undefined> & AsyncDisposable = {
+      next: async () => {
+        const batch = await this.#rest();
+        return batch.length > 0 ? { done: false, value: batch } : { done: true, value: undefined };
+      },
+      return: async (value) => {
+        await this.return();
+        return { done: true, value: await value };
+      },
+      throw: (error) => this.throw(error),
+      [Symbol.asyncIterator]: () => batches,
+      [Symbol.asyncDispose]: () => this[Symbol.asyncDispose](),
+    };
+    return batches;
   }
 
   [Symbol.asyncIterator](): this {
@@ -100,12 +116,11 @@ export class RecordIteration<T> implements Records<T> {
     return true;
   }
 
-  async #end(): Promise<IteratorResult<T, void>> {
+  async #end(): Promise<void> {
     this.#ended = true;
     this.#batch = [];
     this.#at = 0;
     await this.#source.return();
-    return { done: true, value: undefined };
   }
 
   async #inTurn<Result>(call: () => Promise<Result>): Promise<Result> {

@@ -128,10 +128,12 @@ export class RowReader {
       const kind = reader.next();
       const value =
         name === 'timestamp' && kind === KIND.integer ? BigInt(reader.number) : readValue(reader, kind, 0);
-      const before = shape;
-      shape = before.with(name, this.#shapes);
       // Of equal keys the first counts (QL-44).
-      if (shape !== before) row[name] = value;
+      if (shape.takes(name)) {
+        const before = shape;
+        shape = before.with(name, this.#shapes);
+        if (shape !== before) row[name] = value;
+      } else if (row[name] === undefined) row[name] = value;
     }
     return Object.setPrototypeOf(row, null);
   }

@@ -6,7 +6,13 @@
 /** Beginnings of records that are known at most; then it starts anew. */
 const MAX_SHAPES = 4096;
 
-/** The keys read so far of a record. */
+/** Keys of a record that are foreseen at most: to find out whether one is there already takes as many steps. */
+const MAX_DEPTH = 128;
+
+/** Longer keys are not kept for other records, in UTF-16 units. */
+const MAX_NAME_LENGTH = 256;
+
+/** The keys read so far of a record, without those it does not take. */
 export class Shape {
   /** The key that made it, and what it was before. */
   readonly name: string;
@@ -14,10 +20,12 @@ export class Shape {
   /** By the next key; what has the key already stays what it is. */
   readonly #after = new Map<string, Shape>();
   #latest: Shape = this;
+  readonly #depth: number;
 
   constructor(name = '', before: Shape | null = null) {
     this.name = name;
     this.#before = before;
+    this.#depth = before === null ? 0 : before.#depth + 1;
   }
 
   /** The key that came next the last time. */
@@ -25,7 +33,12 @@ export class Shape {
     return this.#latest === this ? '' : this.#latest.name;
   }
 
-  /** The shape with one more key; this one if it has the key. */
+  /** Whether the key can become part of a shape; of others the record itself must know whether it has them. */
+  takes(name: string): boolean {
+    return this.#depth < MAX_DEPTH && name.length <= MAX_NAME_LENGTH;
+  }
+
+  /** The shape with one more key, which it takes; this one if it has the key. */
   with(name: string, root: RootShape): Shape {
     const latest = this.#latest;
     if (latest.name === name && latest !== this) return latest;

@@ -6,7 +6,10 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import Database from 'better-sqlite3';
 import { EventNames } from '../../actors/query/eventNames.js';
-import type { Learned } from '../../actors/query/learned.js';
+import { EventRows } from '../../actors/query/eventRows.js';
+import { type Learned, Learnings } from '../../actors/query/learned.js';
+import type { StageContext } from '../../actors/query/stages/context.js';
+import { Surveys } from '../../actors/query/surveys.js';
 import { QueryWorkerPool } from '../../actors/query/workerPool.js';
 import { createStatement } from '../../src/indexes/fields.js';
 import { addonPath, native } from '../../src/native/addon.js';
@@ -166,4 +169,94 @@ test('[ACL-45] what one query thread found the others need not look for', async 
     both.map((found) => found.length),
     [10, 10],
   );
+});
+
+test('[ACL-34] [QX-5] types that differ behind a U+0000 alone are all found, index or not', (t) => {
+  const { db, connection } = world(t);
+  db.exec(createStatement('event_type'));
+  const odd = ['odd\0a', 'odd\0b', 'odd'];
+  insertRows(
+    db,
+    odd.map((type) => ({ timestamp: 1n, type })),
+  );
+  const found = types(new EventNames(), connection, ALWAYS, false).types;
+  assert.deepEqual(found, [...odd, ...TYPES].sort());
+});
+
+test('[ACL-34] [QX-5] of more types than are kept none is known too many, whichever way they are found', (t) => {
+  const { db, connection } = world(t);
+  const late = { from: 100_000n, to: 900_000n };
+  insertRows(
+    db,
+    Array.from({ length: 9 }, (_, n) => ({ timestamp: 500_000n, type: `late.${n}` })),
+  );
+  const few = (range: TimeRange, spellings: boolean) =>
+    types(new EventNames(() => {}, 4), connection, range, spellings).types.length;
+  assert.deepEqual([few(ALWAYS, true), few(late, true)], [4, 4]);
+  db.exec(createStatement('event_type'));
+  assert.equal(few(ALWAYS, false), 4);
+  const steps = new EventRows(connection, (call) => call()).indexedTypes(4);
+  assert.equal(run(steps).result?.length, 4);
+});
+
+test('[QX-5] [QX-67] as many names as a store may hold are an answer', () => {
+  const rows = Array.from({ length: 200_000 }, (_, n) => [String(n)]);
+  const connection = { prepare: () => ({ raw: () => ({ iterate: () => rows.values() }) }) };
+  const context = {
+    connections: () => [connection],
+    bind: () => [],
+    execute: <Result>(call: () => Result) => call(),
+  } as unknown as StageContext;
+  const statement = { sql: '', params: [] };
+  const survey = { kind: 'select', store: 'metrics', statement } as const;
+  assert.equal(run(new Surveys(() => {}).run(survey, context)).result.length, rows.length);
+});
+
+test('[ACL-34] rows deleted between two looks at a table neither end the search nor turn it back', (t) => {
+  const { db, connection } = world(t);
+  for (const gone of ['id = 2', 'id <= 2']) {
+    db.exec('DELETE FROM events');
+    insertRows(db, [{ timestamp: 1n }, { timestamp: 2n }, { timestamp: 3n }]);
+    db.exec('UPDATE events SET id = 100000 WHERE id = 3');
+    const newest = { id: 100_000n, timestamp: 3n };
+    let questions = 0;
+    const rows = new EventRows(connection, (call) => {
+      const answer = call();
+      // The first asked for the oldest row after the mark.
+      if (questions++ === 0) db.exec(`DELETE FROM events WHERE ${gone}`);
+      return answer;
+    });
+    const stretches = [...rows.byId({ id: 1n, timestamp: 1n }, newest)];
+    assert.deepEqual(
+      stretches.map(({ bounds }) => bounds),
+      [[99_999n, 100_000n]],
+      gone,
+    );
+  }
+});
+
+test('[ACL-45] what is told and kept for other threads is bounded', (t) => {
+  const { db, connection } = world(t);
+  const told: Learned[] = [];
+  const names = new EventNames((learned) => told.push(learned));
+  db.exec("UPDATE events SET event_type = 'type.' || id WHERE id <= 16384");
+  types(names, connection);
+  assert.equal(told.length, 0, 'more names than are told');
+  // A database that is gone is forgotten, and looked at again when it is there again.
+  names.retain([connection]);
+  assert.equal(types(names, connection).turns, 0);
+  names.retain([]);
+  assert.equal(types(names, connection).turns, 2);
+
+  const learnings = new Learnings();
+  const many = Array.from({ length: 100_000 }, (_, n) => `n${n}`);
+  const add = (database: string, count: number) =>
+    learnings.add({ what: 'spelt', database, mark: { id: 1n, timestamp: 1n }, names: many.slice(0, count) });
+  for (const database of ['a', 'b', 'a', 'b', 'a', 'b']) add(database, 100_000);
+  const kept = () => [...learnings].map(({ database }) => database);
+  assert.deepEqual(kept(), ['a', 'b'], 'news take the place of what was known');
+  add('c', 70_000);
+  assert.deepEqual(kept(), ['b', 'c']);
+  for (let n = 0; n < 5000; n++) add(`small ${n}`, 1);
+  assert.equal(kept().length, 4096);
 });

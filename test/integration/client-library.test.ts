@@ -207,6 +207,43 @@ test('[QX-64] leaving batches, returning and throwing close the connection, and 
   assert.equal(server.queries.length, 5);
 });
 
+test('[QX-64] return gives what it is given, and batches that are closed before their first next end the query', {
+  timeout: 20_000,
+}, async () => {
+  await using server = await startWireServer((_, socket) => {
+    socket.write(encodeResult([{ n: 1n }]));
+  });
+  const options = { socket: server.path };
+  const given = { done: true, value: 5 };
+  const withValue = (records: { return: unknown }) =>
+    (records as { return(value: unknown): Promise<unknown> }).return(Promise.resolve(5));
+  const unasked = query('EVENTS', options);
+  assert.deepEqual(await withValue(unasked), given);
+  const begun = query('EVENTS', options);
+  await begun.next();
+  const batches = begun.batches();
+  assert.deepEqual(await withValue(batches), given);
+  await server.closed(0);
+  for (const ended of [unasked, begun, batches])
+    assert.deepEqual(await ended.next(), { done: true, value: undefined });
+  const thrown = query('EVENTS', options);
+  const reason = new Error('enough');
+  await assert.rejects(thrown.batches().throw(reason), (error) => error === reason);
+  assert.equal((await thrown.next()).done, true);
+  // A tail is connected before anybody loops.
+  const watched = tail('EVENTS', options);
+  await watched.ready;
+  await watched.batches().return();
+  await server.closed(1);
+  await using _loop = await (async () => {
+    const left = tail('EVENTS', options);
+    await left.ready;
+    await left[Symbol.asyncIterator]().return?.();
+    return left;
+  })();
+  await server.closed(2);
+});
+
 for (const how of ['records', 'batches'] as const) {
   test(`[WIRE-7] whoever takes ${how} slowly makes the server wait: nothing is read ahead`, {
     timeout: 20_000,

@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { EmbeddedCaller } from '../../src/access/embeddedCaller.js';
 import { fieldGuid } from '../../src/access/fieldGuid.js';
 import { formatPlainGuid } from '../../src/host/guid.js';
+import { RegistryError } from '../../src/registry/registryError.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { encodeRequest } from '../../src/wire/messages.js';
 import { FakeSecurity, patternsOf, tell, userToken } from '../fixtures/access.js';
@@ -43,7 +44,7 @@ async function world(t: TestContext, values: Readonly<Record<string, string>>, r
     assert.equal(error, null, query);
     return records;
   };
-  return { store, path: store.socketPath, shard, logs, change, recordsOf };
+  return { store, path: store.socketPath, shard, logs, security, patterns, change, recordsOf };
 }
 
 let clock = 1000n;
@@ -300,6 +301,26 @@ test('[ACL-49] [STR-13] a stream that was shown nothing begins when a descriptor
       return client.records.length > before || !grants;
     });
   }
+  assert.equal(client.closed, false);
+});
+
+test('[ACL-48] [ACL-49] [STR-13] a stream goes on when descriptors that could not be read can be', async (t) => {
+  const { shard, path, security, patterns, change } = await world(t, { 'Events\\open': OPEN });
+  const client = await StreamClient.begun(t, path, 'EVENTS open SELECT n STREAM');
+  security.failure = new RegistryError('EIO', 'the source is down');
+  const { reads } = security;
+  change('Events\\open', OPEN);
+  await eventually('the stream has asked', () => security.reads > reads);
+  // It is denied, and nothing it is shown makes it ask again.
+  shard.commit([event('open', { n: 0 })]);
+  const fence = await ask(path, 'EVENTS open');
+  assert.deepEqual([fence.records.length, client.records.length], [0, 0]);
+  security.failure = null;
+  await patterns.refresh();
+  await eventually('a record', () => {
+    shard.commit([event('open', { n: 1 })]);
+    return client.records.length > 0;
+  });
   assert.equal(client.closed, false);
 });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DataType } from '../../src/access/fieldLists.js';
-import type { SecurityPatterns } from '../../src/access/securityPatterns.js';
+import { SecurityPatterns } from '../../src/access/securityPatterns.js';
 import { RegistryError } from '../../src/registry/registryError.js';
 import { szData } from '../../src/registry/value.js';
 import { FakeSecurity, patternsOf, tell } from '../fixtures/access.js';
@@ -191,6 +191,24 @@ test('[ACL-48] [HOST-47] [FAIL-26] while the registry is away the cache serves; 
   assert.equal(governing(await patternsOf(cold), 'x'), 'denied');
 });
 
+test('[ACL-48] [ACL-12] one key that cannot be read denies what it covers and nothing else', async () => {
+  const values = security('Events\\*', 'Logs\\*', 'Metrics\\*');
+  const patterns = new SecurityPatterns(
+    {
+      readValues: async (key) => {
+        if (key.endsWith('\\Events')) throw new RegistryError('EACCES', 'not for you');
+        return values.readValues(key);
+      },
+    },
+    { warn: () => undefined },
+  );
+  await patterns.refresh();
+  assert.equal(governing(patterns, 'x'), 'denied');
+  assert.notEqual(patterns.view('logs').governing('x').descriptor, null);
+  assert.notEqual(patterns.view('metrics').governing('x').descriptor, null);
+  assert.equal(patterns.isUnread, false, 'nobody need ask again and again');
+});
+
 test('[ACL-46] a change in the middle of a read is never lost', async () => {
   const values = security('Events\\*', 'Logs\\*', 'Metrics\\*');
   const patterns = await patternsOf(values);
@@ -206,4 +224,34 @@ test('[ACL-46] a change in the middle of a read is never lost', async () => {
   tell(patterns, values.set('Events\\*', OPEN));
   await patterns.refresh();
   assert.equal(governing(patterns, 'x'), 'denied');
+});
+
+test('[ACL-48] [ACL-49] [HOST-47] who waits is told when what could not be read has been read', async () => {
+  const values = security('Events\\*', 'Logs\\*', 'Metrics\\*');
+  const patterns = await patternsOf(values);
+  let told = 0;
+  patterns.onChange(() => told++);
+  values.failure = new RegistryError('EIO', 'the source is down');
+  tell(patterns, values.set('Events\\*', OPEN), values.set('Logs\\*', OPEN));
+  assert.equal(told, 2);
+  await patterns.refresh();
+  await patterns.refresh();
+  assert.deepEqual([told, patterns.isUnread], [2, false], 'no news, and nobody need ask again and again');
+  values.failure = null;
+  await patterns.refresh();
+  assert.equal(told, 4, 'one for each type');
+  assert.equal(governing(patterns, 'x'), '*');
+  // What is read at the first attempt was told of already.
+  tell(patterns, values.set('Events\\*', OPEN));
+  await patterns.refresh();
+  assert.equal(told, 5);
+  // Neither is one left alone that went on changing while it was read.
+  values.duringRead = () => tell(patterns, values.set('Events\\*', OPEN));
+  tell(patterns, values.set('Events\\*', OPEN));
+  await patterns.refresh();
+  values.duringRead = null;
+  assert.deepEqual([governing(patterns, 'x'), patterns.isUnread], ['denied', true]);
+  const before = told;
+  await patterns.refresh();
+  assert.deepEqual([governing(patterns, 'x'), patterns.isUnread, told], ['*', false, before + 1]);
 });

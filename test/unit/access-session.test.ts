@@ -305,3 +305,28 @@ test('[ACL-26] the caller goes with the connection', async () => {
   session.close();
   assert.equal(caller.closed, 1);
 });
+
+test('[ACL-47] [ACL-55] spellings matter to conditions, to policies, and to an audit trail', async () => {
+  const { session } = await world({
+    'Events\\*': OPEN,
+    'Events\\asks': 'O:SYG:SYD:(XA;;0x1;;;AU;(Identifier == "asks"))',
+    'Events\\audits': `${OPEN}S:(AU;SA;0x1;;;WD)`,
+  });
+  const spelt = ['asks.a', 'audits.a', 'plain', undefined].map((name) =>
+    session.tellsSpellingsApart('events', name),
+  );
+  assert.deepEqual(spelt, [true, true, false, true]);
+});
+
+test('[ACL-46] [ACL-49] a stream asks again for what went on changing while it was read', async () => {
+  const { security, patterns, session } = await world({ 'Events\\*': OPEN });
+  security.duringRead = () => tell(patterns, security.set('Events\\*', OPEN));
+  tell(patterns, security.set('Events\\*', OPEN));
+  await session.nextBatch();
+  security.duringRead = null;
+  assert.equal((await session.visibility('events', 'a')).visible, false);
+  assert.equal(session.isStale, true);
+  assert.equal(await session.nextBatch(), true);
+  assert.equal((await session.visibility('events', 'a')).visible, true);
+  assert.equal(session.isStale, false);
+});

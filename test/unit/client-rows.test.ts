@@ -166,3 +166,38 @@ test('[WIRE-10] nesting costs no more than its bytes, whatever its keys are', ()
   assert.equal(value, 1);
   assert.throws(() => read(200), /too deep/);
 });
+
+test('[WIRE-10] [QL-44] a record of very many or very long keys costs what its keys cost in several records', () => {
+  const names = Array.from({ length: 10_000 }, (_, n) => `key ${n}`);
+  const bytesOf = (keys: readonly string[]) =>
+    Buffer.concat([
+      Buffer.from([0xde, keys.length >> 8, keys.length & 0xff]),
+      ...keys.flatMap((key, n) => [encode(key), encode(n)]),
+    ]);
+  // Twice: one at the beginning, one at the end, one that is special to objects, one that is long.
+  const twice = ['key 3', 'key 9999', '__proto__', '__proto__', 'x'.repeat(500), 'x'.repeat(500)];
+  const rows = new RowReader();
+  const wide = rows.read(new MsgpackReader(bytesOf([...names, ...twice])));
+  assert.equal(Object.getPrototypeOf(wide), null);
+  assert.deepEqual(
+    Object.entries(wide),
+    [...names, '__proto__', 'x'.repeat(500)].map((key, n) => [
+      key,
+      n < 10_000 ? n : n === 10_000 ? 10_002 : 10_004,
+    ]),
+  );
+  /** By one reader, the better of two times. */
+  const timeOf = (records: readonly Uint8Array[]) => {
+    const reader = new RowReader();
+    const times = [1, 2].map(() => {
+      const started = performance.now();
+      for (const bytes of records) reader.read(new MsgpackReader(bytes));
+      return performance.now() - started;
+    });
+    return Math.min(...times);
+  };
+  const narrow = Array.from({ length: 100 }, (_, n) => bytesOf(names.slice(n * 100, (n + 1) * 100)));
+  const inMany = timeOf(narrow);
+  const inOne = timeOf([bytesOf(names)]);
+  assert.ok(inOne < 8 * inMany, `in one record ${inOne} ms, in a hundred ${inMany} ms`);
+});

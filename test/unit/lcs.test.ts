@@ -248,9 +248,56 @@ test('[HOST-46] [HOST-47] a watch that breaks is armed again, unless its key is 
   assert.deepEqual(events, [{ type: 'valueSet', path: [], name: 'a' }]);
   await calls.tell(failure('EIO'));
   calls.error = failure('ENOENT');
-  t.mock.timers.tick(250);
+  t.mock.timers.tick(500);
   await settled();
   assert.deepEqual(events.at(-1), { type: 'keyDeleted' });
+  await registry.close();
+});
+
+test('[HOST-43] [HOST-47] a watch that breaks whenever it is armed is armed ever more rarely, until it has held', async (t) => {
+  const { calls, registry } = await watched();
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  let armed = calls.fds.length;
+  for (const pause of [250, 500, 1000, 2000, 4000, 8000, 10_000]) {
+    await calls.tell(failure('EIO'));
+    t.mock.timers.tick(pause - 1);
+    await settled();
+    assert.equal(calls.fds.length, armed, `quiet for ${pause} ms`);
+    t.mock.timers.tick(1);
+    await settled();
+    assert.equal(calls.fds.length, ++armed);
+  }
+  t.mock.timers.tick(10_000);
+  await settled();
+  await calls.tell(failure('EIO'));
+  t.mock.timers.tick(250);
+  await settled();
+  assert.equal(calls.fds.length, armed + 1, 'it had held');
+  await registry.close();
+});
+
+test('[HOST-38] [HOST-47] an answer eventd cannot use does not make the registry unavailable', async () => {
+  const { calls, registry, states, warnings } = await watched();
+  for (const code of ['EPROTO', 'E2BIG', 'ENOMEM']) {
+    calls.error = failure(code);
+    await assert.rejects(registry.readValues(KEY), { code: 'EIO' });
+  }
+  assert.deepEqual([states, warnings], [[], []]);
+  await registry.close();
+});
+
+test('[HOST-45] [HOST-47] a watch that cannot be listened to leaves no descriptor behind, nor a word of values', async () => {
+  const calls = new FakeCalls();
+  const warnings: string[] = [];
+  const registry = new LcsRegistry({ warn: (text) => void warnings.push(text) }, calls);
+  calls.watchReadable = () => {
+    throw failure('EMFILE');
+  };
+  await assert.rejects(registry.watch(KEY, () => undefined));
+  assert.throws(() => fstatSync(calls.fds[0] ?? -1), { code: 'EBADF' });
+  calls.error = failure('EIO');
+  await assert.rejects(registry.readValues(KEY), { code: 'EIO' });
+  assert.deepEqual(warnings, ['registry unavailable: EIO: something']);
   await registry.close();
 });
 

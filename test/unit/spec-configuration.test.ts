@@ -87,6 +87,49 @@ test('[CFG-64] [HOST-44] [FAIL-27] the watch tells of descriptors too, and an ov
   assert.deepEqual(await configuration.reload(), [{ key: 'QueryTimeoutMs', old: 30_000, new: 5000 }]);
 });
 
+test('[HOST-47] [ACL-48] [FAIL-26] descriptors are read when the registry is back, whether anybody asks or not', async (t) => {
+  const { registry, text, replace } = await openHive(t);
+  const configuration = await Configuration.load(registry, SILENT);
+  t.after(() => configuration.close());
+  configuration.changed$.subscribe(() => undefined);
+  replace('unreadable');
+  await assert.rejects(registry.refresh());
+  const logs = () => configuration.patterns.view('logs').governing('sshd').descriptor;
+  assert.equal(logs(), null, 'nobody has asked');
+  replace(text);
+  await registry.refresh();
+  await eventually('the descriptors', () => logs() !== null);
+});
+
+test('[HOST-43] [HOST-47] a reading that fails for a moment is made again, ever more rarely', async (t) => {
+  const { registry } = await openHive(t);
+  const configuration = await Configuration.load(registry, SILENT);
+  t.after(() => configuration.close());
+  let told = 0;
+  configuration.changed$.subscribe(() => told++);
+  told = 0;
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const fail = async (code: 'EAGAIN' | 'ENOENT') => {
+    t.mock.method(registry, 'readValues', () => Promise.reject(Object.assign(new Error(code), { code })), {
+      times: 1,
+    });
+    await configuration.reload();
+  };
+  for (const pause of [250, 500]) {
+    await fail('EAGAIN');
+    t.mock.timers.tick(pause - 1);
+    assert.equal(told, 0);
+    t.mock.timers.tick(1);
+    assert.equal(told, 1);
+    told = 0;
+  }
+  await fail('EAGAIN');
+  await configuration.reload();
+  await fail('ENOENT');
+  t.mock.timers.tick(60_000);
+  assert.equal(told, 0, 'it has been read, and a key that is back is told of');
+});
+
 test('[HOST-46] when the key goes its values stay, and when it is back it is watched again', async (t) => {
   const { registry, text, replace } = await openHive(t);
   const configuration = await Configuration.load(registry, SILENT);

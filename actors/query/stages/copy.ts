@@ -1,5 +1,5 @@
 /** The stage `copy`: rows of a store's databases into a table of the scratch database (QX-24). */
-import { chosenSql } from '../../../src/indexes/choice.js';
+import { chooseSql } from '../../../src/indexes/choice.js';
 import type { CopyHandle, CopyOptions } from '../../../src/native/addon.js';
 import type { CopyStage } from '../../../src/query/job.js';
 import type { MemoryShare } from '../memory.js';
@@ -41,7 +41,7 @@ export function* runCopy(stage: CopyStage, context: StageContext): Generator<voi
       while (copies.length < (tables?.count ?? width)) {
         const next = waiting.shift();
         if (next === undefined) break;
-        const sql = context.execute(() => chosenSql(next, stage.from, context.bind));
+        const sql = yield* chooseSql(next, stage.from, context);
         copies.push(open(context, { from: { slot: next.slot, sql, params }, into, group }));
       }
       if (copies.length === 0) break;
