@@ -4,7 +4,9 @@
  * payload field over many events, before and after the shard has converged. Variants take turns.
  * Exits 1 when a target is missed.
  *
- *   npm run bench:indexes -- [--rounds N] [--events N] [--dir PATH] [--quick]
+ *   npm run bench:indexes -- [--rounds N] [--events N] [--stored N] [--dir PATH] [--quick]
+ *
+ * --events are written in each round, --stored are in the shard that is asked.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -27,13 +29,16 @@ const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '3' },
     events: { type: 'string', default: '200000' },
+    stored: { type: 'string', default: '5000000' },
     dir: { type: 'string', default: '.bench' },
     quick: { type: 'boolean', default: false },
   },
 });
 const rounds = values.quick ? 1 : Number(values.rounds);
 const events = values.quick ? 20_000 : Number(values.events);
-if (!(rounds >= 1 && events >= 1000)) throw new RangeError('--rounds from 1, --events from 1000');
+const stored = values.quick ? 20_000 : Number(values.stored);
+if (!(rounds >= 1 && events >= 1000 && stored >= 1000))
+  throw new RangeError('--rounds from 1, --events and --stored from 1000');
 
 const LIMITS = { maxBatchSize: 10_000, maxBatchLatencyMs: 100 };
 const FIELDS = ['event_type', 'user', 'origin_class', 'source.name', 'code', 'process_guid'];
@@ -43,6 +48,8 @@ const RING_BYTES = 2 ** Math.ceil(Math.log2(events * 256));
 const QUERY = 'EVENTS WHERE user == "user-7"';
 /** A converged shard answers this many times as fast at least, from 100,000 events on. */
 const TARGET_RATIO = 20;
+/** Rows of one transaction of the shard that is asked. */
+const CHUNK = 100_000;
 
 interface Rate {
   readonly whole: number;
@@ -81,10 +88,10 @@ try {
   const { scanMs, searchMs, buildMs, rows } = search();
   const ratio = scanMs / searchMs;
   console.log(
-    `\n${QUERY} over ${events} events, ${rows} found: ${scanMs.toFixed(1)} ms scanned, ` +
+    `\n${QUERY} over ${stored} events, ${rows} found: ${scanMs.toFixed(1)} ms scanned, ` +
       `${searchMs.toFixed(2)} ms with its index (built in ${buildMs.toFixed(0)} ms): ratio ${ratio.toFixed(0)}`,
   );
-  const isMissed = events >= 100_000 && ratio < TARGET_RATIO;
+  const isMissed = stored >= 100_000 && ratio < TARGET_RATIO;
   console.log(`target: at least ${TARGET_RATIO} times as fast: ${isMissed ? 'MISSED' : 'met'}`);
   process.exitCode = isMissed ? 1 : 0;
 } finally {
@@ -123,11 +130,11 @@ async function ingest(indexes: number, sheds: boolean): Promise<Rate> {
     () => undefined,
   );
   const began = performance.now();
-  let late = { at: began, stored: 0 };
-  for (let stored = 0; stored < events; ) {
-    if (stored < events * 0.75) late = { at: performance.now(), stored };
+  let late = { at: began, committed: 0 };
+  for (let committed = 0; committed < events; ) {
+    if (committed < events * 0.75) late = { at: performance.now(), committed };
     const result = committer.commit(LIMITS);
-    stored += result.events;
+    committed += result.events;
     if (result.rows === 0) {
       await turn();
       continue;
@@ -147,7 +154,7 @@ async function ingest(indexes: number, sheds: boolean): Promise<Rate> {
   rmSync(directory, { recursive: true, force: true });
   return {
     whole: (events * 1000) / (ended - began),
-    end: ((events - late.stored) * 1000) / (ended - late.at),
+    end: ((events - late.committed) * 1000) / (ended - late.at),
   };
 }
 
@@ -158,12 +165,13 @@ function search(): { scanMs: number; searchMs: number; buildMs: number; rows: nu
   const insert = db.prepare(
     'INSERT INTO events (boot_id, timestamp, cpu_id, sequence, origin_class, event_type, payload) VALUES (?, ?, 0, ?, 0, ?, ?)',
   );
-  db.transaction(() => {
-    for (let n = 0; n < events; n++) {
+  const insertMany = db.transaction((from: number, to: number) => {
+    for (let n = from; n < to; n++) {
       const { type, payload } = eventOf(n);
       insert.run(new Uint8Array(16), BigInt(n), BigInt(n + 1), Buffer.from(type).toString(), payload);
     }
-  })();
+  });
+  for (let from = 0; from < stored; from += CHUNK) insertMany(from, Math.min(from + CHUNK, stored));
   const before = timed(file);
   const channel = native.channelOpen(0, 1000, 1 << 20);
   db.close();
@@ -184,7 +192,7 @@ function search(): { scanMs: number; searchMs: number; buildMs: number; rows: nu
 function timed(file: string): { ms: number; rows: number } {
   const query = parseQuery(QUERY);
   if (query.mode !== 'EVENTS') throw new Error(QUERY);
-  const { sql, params } = translateEvents(planEvents(query, BigInt(events) * 2n));
+  const { sql, params } = translateEvents(planEvents(query, BigInt(stored) * 2n));
   const db = openReadOnly(file);
   try {
     db.loadExtension(addonPath);
