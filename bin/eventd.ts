@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-/** The observability daemon. Exit 0 after a graceful stop, 1 with one clear line otherwise, 2 on wrong usage. */
 import { parseArgs } from 'node:util';
 import { checkInstallation } from '../actors/daemon/check.js';
 import { runDaemon } from '../actors/daemon/daemon.js';
+/** The observability daemon. Exit 0 after a graceful stop, 1 with one clear line otherwise, 2 on wrong usage. */
+import { messageOf } from '../src/host/errorMessage.js';
 import { openLog } from '../src/host/processLog.js';
 import { packageVersion } from '../src/host/version.js';
 
@@ -59,9 +60,7 @@ async function main(): Promise<number> {
   try {
     options = readOptions();
   } catch (error) {
-    process.stderr.write(
-      `eventd: ${error instanceof Error ? error.message : String(error)}; see eventd --help\n`,
-    );
+    process.stderr.write(`eventd: ${messageOf(error)}; see eventd --help\n`);
     return 2;
   }
   if (options === 'help') {

@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseSecurityDescriptor } from '../../src/access/securityDescriptor.js';
 import { readBootId } from '../../src/host/bootId.js';
+import { messageOf } from '../../src/host/errorMessage.js';
 import { attachAllRings, checkKmesSource, type KmesSource, ringFileName } from '../../src/host/kmes.js';
 import { resolveAdminGroups } from '../../src/host/peerIdentity.js';
 import { choosePlatform, type HostChoice, type Platform } from '../../src/host/platform.js';
@@ -52,7 +53,7 @@ class Findings {
     try {
       return await work();
     } catch (error) {
-      this.fail(error instanceof Error ? error.message : String(error));
+      this.fail(messageOf(error));
       return null;
     }
   }
@@ -127,7 +128,7 @@ async function checkSecurity(registry: Registry, type: string, findings: Finding
   try {
     values = await registry.readValues(key).catch(noValues);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     findings.warn(`${key}: cannot be read: ${reason}; what it covers is denied`);
     return;
   }
@@ -146,7 +147,7 @@ function descriptorProblem({ type, data }: RegistryValue): string | null {
     parseSecurityDescriptor(data);
     return null;
   } catch (error) {
-    return `no valid security descriptor (${error instanceof Error ? error.message : String(error)})`;
+    return `no valid security descriptor (${messageOf(error)})`;
   }
 }
 

@@ -4,6 +4,7 @@
  */
 
 import { SecurityPatterns } from '../../src/access/securityPatterns.js';
+import { messageOf } from '../../src/host/errorMessage.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import {
   type AppliedChange,
@@ -131,7 +132,7 @@ export class Configuration {
       await this.#registry.refresh();
       values = await this.#registry.readValues(EVENTD_KEY);
     } catch (error) {
-      this.#log.warn(`configuration kept: ${error instanceof Error ? error.message : String(error)}`);
+      this.#log.warn(`configuration kept: ${messageOf(error)}`);
       this.#rereadAfter(error);
       return [];
     }

@@ -2,8 +2,10 @@
  * The event path as the daemon sees it: a thread per shard writer, one thread for all ring readers,
  * the channels between them, and what happens when one of them fails.
  */
+
 import { MessageChannel } from 'node:worker_threads';
 import type { CommitFailure, WriterLimits } from '../../machines/shardWriter.js';
+import { messageOf } from '../../src/host/errorMessage.js';
 import type { KmesSource } from '../../src/host/kmes.js';
 import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import { native, type RingInfo } from '../../src/native/addon.js';
@@ -286,7 +288,7 @@ export class EventPipeline implements Lender {
             if (sequence > (last.get(cpu) ?? 0n)) last.set(cpu, sequence);
           }
         } catch (error) {
-          problems.push(`shard ${shard}: ${error instanceof Error ? error.message : String(error)}`);
+          problems.push(`shard ${shard}: ${messageOf(error)}`);
         }
       }),
     );

@@ -3,8 +3,10 @@
  * that writes the store. The receiver outlives the thread: whatever happens to the writer, somebody
  * empties the socket, and no sender stalls (LOG-11, MET-16).
  */
+
 import { lstatSync, unlinkSync } from 'node:fs';
 import type { RecordFailure, RecordLimits, RecordStore } from '../../machines/recordWriter.js';
+import { messageOf } from '../../src/host/errorMessage.js';
 import { native, type ReceiverHandle, type ReceiverStatus } from '../../src/native/addon.js';
 import { heldHandles, releaseHeld } from '../../src/stores/heldHandles.js';
 import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
@@ -150,7 +152,7 @@ export class RecordPipeline implements Lender {
     try {
       this.#receiver = native.receiverOpen({ path, mode: SOCKET_MODE, capacityBytes: 2 * BUFFER_BYTES });
     } catch (error) {
-      throw new SocketPathError(error instanceof Error ? error.message : String(error));
+      throw new SocketPathError(messageOf(error));
     }
   }
 

@@ -2,7 +2,9 @@
  * The query workers as the main thread sees them: which one runs a query, how it is cancelled in the
  * middle of a long SQLite step, and what happens when a thread breaks.
  */
+
 import { Worker } from 'node:worker_threads';
+import { messageOf } from '../../src/host/errorMessage.js';
 import { native } from '../../src/native/addon.js';
 import type { QueryJob } from '../../src/query/job.js';
 import type { Found, Survey } from '../../src/query/survey.js';
@@ -246,7 +248,7 @@ export class QueryWorkerPool {
     let cause = 'it ended by itself';
     worker.on('message', (message: FromQueryWorker) => this.#receive(seat, message));
     worker.on('error', (error) => {
-      cause = error instanceof Error ? error.message : String(error);
+      cause = messageOf(error);
     });
     worker.on('exit', () => this.#workerGone(seat, worker, cause));
     for (const learned of this.#learned) worker.postMessage({ type: 'worker.learned', learned });

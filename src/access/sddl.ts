@@ -2,6 +2,7 @@
  * SDDL, the text form of security descriptors (ACL-91..94), to and from the self-relative bytes.
  * Ours is strict: unknown tags, aliases or trailing text are errors that name their position.
  */
+import { messageOf } from '../host/errorMessage.js';
 import { formatPlainGuid, parseGuid } from '../host/guid.js';
 import { formatClaim, parseClaim } from './sddlClaim.js';
 import { formatCondition, parseCondition } from './sddlCondition.js';
@@ -124,7 +125,7 @@ function atOffset<T>(offset: number, work: () => T): T {
     return work();
   } catch (error) {
     if (error instanceof SddlError) throw error;
-    throw new SddlError(error instanceof Error ? error.message : String(error), offset);
+    throw new SddlError(messageOf(error), offset);
   }
 }
 

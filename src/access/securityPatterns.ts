@@ -2,6 +2,7 @@
  * Which security descriptor governs an identifier: patterns of the registry, the most specific first
  * (ACL-5..12), kept across queries and given up as soon as the registry tells of a change (ACL-45..48).
  */
+import { messageOf } from '../host/errorMessage.js';
 import type { WarningLog } from '../host/log.js';
 import { foldName, foldPath, MAX_NAME_BYTES, SECURITY_KEY } from '../registry/names.js';
 import type { Registry, RegistryEvent } from '../registry/registry.js';
@@ -294,8 +295,4 @@ function governingOf(value: RegistryValue, problems: string[]): Governing {
 
 function isAtOrAbove(key: string, other: string): boolean {
   return other === key || other.startsWith(`${key}\\`);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -6,6 +6,7 @@
 
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
+import { messageOf } from '../host/errorMessage.js';
 import { chosenSql } from '../indexes/choice.js';
 import { addonPath } from '../native/addon.js';
 import { QueryError } from '../query/errors.js';
@@ -111,7 +112,7 @@ async function findInstallation(
       await registry.close();
     }
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new CommandFailure(`--explain: the stores are unknown: ${reason}; ${hint}`);
   }
 }
@@ -246,7 +247,7 @@ function planIn(open: () => Database.Database, name: string, statement: ChosenSt
       database.close();
     }
   } catch (error) {
-    throw unreadable(name, error instanceof Error ? error.message : String(error));
+    throw unreadable(name, messageOf(error));
   }
 }
 

@@ -2,7 +2,9 @@
  * One table of options per program: what is parsed and what `--help` prints come from the same rows,
  * so they cannot disagree.
  */
+
 import { parseArgs } from 'node:util';
+import { messageOf } from '../host/errorMessage.js';
 
 /** The command line makes no sense; the program prints the message and exits with 2. */
 export class UsageError extends Error {
@@ -87,7 +89,7 @@ export function parseOptions(
     parsed = parseStrictly(args, rows);
   } catch (error) {
     // Only the first sentence: the rest explains parseArgs, not the program.
-    const text = error instanceof Error ? error.message : String(error);
+    const text = messageOf(error);
     throw new UsageError(text.split('. ')[0] ?? text);
   }
   const switches = new Set<string>();

@@ -1,7 +1,9 @@
 /** Audit records of the embedded AccessCheck become events of origin class 2 in the embedded rings (ACL-85). */
+
 import { join } from 'node:path';
 import type { AuditSink } from '../access/embeddedCaller.js';
 import { type NativeAddon, native, type ProducerHandle, type ProducerIdentity } from '../native/addon.js';
+import { messageOf } from './errorMessage.js';
 import { ringFileName } from './kmes.js';
 import type { WarningLog } from './log.js';
 
@@ -37,7 +39,7 @@ export class RingAuditSink implements AuditSink {
       this.#failure = '';
     } catch (error) {
       this.#giveUp();
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       if (reason === this.#failure) return;
       this.#failure = reason;
       this.log.warn(`an access audit record was lost: ${reason}`);

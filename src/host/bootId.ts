@@ -1,5 +1,7 @@
 /** The BootId port: which boot this is (HOST-4..6, HOST-52, HOST-53). */
+
 import { readFileSync } from 'node:fs';
+import { messageOf } from './errorMessage.js';
 import { formatGuid, isNilGuid, parseGuid } from './guid.js';
 
 /** Where Linux keeps a GUID per boot. */
@@ -38,7 +40,7 @@ export function readBootId(
   try {
     text = readFileSync(kernelFile, 'latin1');
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw new BootIdError(`no boot ID: ${BOOT_ID_VARIABLE} is not set, and ${reason}`);
   }
   return checked(text, kernelFile);
@@ -49,7 +51,7 @@ function checked(text: string, source: string): BootId {
   try {
     guid = parseGuid(text.trimEnd());
   } catch (error) {
-    throw new BootIdError(`no boot ID: ${source}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new BootIdError(`no boot ID: ${source}: ${messageOf(error)}`);
   }
   if (isNilGuid(guid)) throw new BootIdError(`no boot ID: ${source} holds the nil GUID`);
   return { guid, text: formatGuid(guid), source };

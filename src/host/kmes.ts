@@ -2,9 +2,11 @@
  * The Kmes port: event rings of the kernel or of ring files that a producer such as kmesd keeps
  * (HOST-1, HOST-51, HOST-73). A source is plain data, so it can be handed to another thread.
  */
+
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { native, type RingInfo } from '../native/addon.js';
+import { messageOf } from './errorMessage.js';
 import { formatGuid, guidsEqual, parseGuid } from './guid.js';
 
 /** Where rings come from. */
@@ -163,8 +165,4 @@ export function attachAllRings(source: KmesSource): RingInfo[] {
 
 function codeOf(error: unknown): string {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

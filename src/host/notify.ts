@@ -1,4 +1,5 @@
 /** The Notify port: readiness and life signs for the service manager (HOST-8..13, HOST-54, HOST-55). */
+import { messageOf } from './errorMessage.js';
 import type { WarningLog } from './log.js';
 
 /** Sends one datagram to a Unix socket; a leading `@` means the abstract namespace. */
@@ -63,7 +64,7 @@ export class Notifier {
     } catch (error) {
       if (this.#failureLogged) return;
       this.#failureLogged = true;
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       this.log.warn(`cannot notify the service manager on ${this.path}: ${reason}`);
     }
   }

@@ -1,4 +1,5 @@
 /** The stand-in for peer tokens: a token made of Unix credentials (HOST-65..69). */
+
 import { readFile } from 'node:fs/promises';
 import {
   SID_ADMINISTRATORS,
@@ -10,6 +11,7 @@ import {
 } from '../access/sid.js';
 import { GROUP_ENABLED, isSystemOrAdministrator, PRIVILEGE_SECURITY, type Token } from '../access/token.js';
 import type { PeerCredentials } from '../native/addon.js';
+import { messageOf } from './errorMessage.js';
 import type { WarningLog } from './log.js';
 
 const INTEGRITY_MEDIUM = 8192;
@@ -110,7 +112,7 @@ async function readGroups(file: string, log: WarningLog): Promise<ReadonlyMap<st
     const bytes = await readFile(file);
     text = bytes.subarray(0, MAX_GROUP_FILE_BYTES).toString('utf8');
   } catch (error) {
-    log.warn(`AdminGroups: ${error instanceof Error ? error.message : String(error)}`);
+    log.warn(`AdminGroups: ${messageOf(error)}`);
   }
   for (const line of text.split('\n')) {
     const [name, , gid] = line.split(':');

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { messageOf } from '../host/errorMessage.js';
 import type { ProducerEvent, ProducerIdentity } from '../native/addon.js';
 import type { EmitLimits } from './limits.js';
 import type { TokenBuckets } from './tokenBucket.js';
@@ -190,7 +191,7 @@ function write(sink: EventSink, events: readonly ProducerEvent[], identity: Prod
       rejection: emitted === events.length ? null : reject('EIO', 'the ring refused the event'),
     };
   } catch (error) {
-    const text = error instanceof Error ? error.message : String(error);
+    const text = messageOf(error);
     const outOfMemory = error instanceof Error && 'code' in error && error.code === 'ENOMEM';
     return { emitted: 0, rejection: reject(outOfMemory ? 'ENOMEM' : 'EIO', text) };
   }

@@ -1,4 +1,5 @@
 import { connect, type Socket } from 'node:net';
+import { messageOf } from '../host/errorMessage.js';
 import { Decoder, Encoder } from '../host/msgpack.js';
 import { encodeFrame, FrameDecoder } from '../wire/frame.js';
 
@@ -116,7 +117,7 @@ export class EmitClient {
         this.#waiting.shift()?.resolve({ ...response });
       }
     } catch (error) {
-      this.#fail(new EmitError('EBADMSG', error instanceof Error ? error.message : String(error)));
+      this.#fail(new EmitError('EBADMSG', messageOf(error)));
       this.#socket.destroy();
     }
   }

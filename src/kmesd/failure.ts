@@ -1,3 +1,5 @@
+import { messageOf } from '../host/errorMessage.js';
+
 /** A reason kmesd cannot run, in words for its operator: one line, with what to do where that helps. */
 export class KmesdError extends Error {
   override readonly name = 'KmesdError';
@@ -10,6 +12,6 @@ export function errnoOf(error: unknown): string | null {
 
 /** Any thrown value as one line of text. */
 export function reasonOf(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
+  const text = messageOf(error);
   return text.split('\n')[0] ?? text;
 }

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { messageOf } from '../host/errorMessage.js';
 import { KMES_KEYS, type KmesKeyName, rangeError } from './limits.js';
 
 /** Everything the command line of kmesd decides. */
@@ -102,7 +103,7 @@ function parseValues(args: readonly string[]) {
       .values;
   } catch (error) {
     // Only the first sentence: the rest explains parseArgs, not kmesd.
-    const text = error instanceof Error ? error.message : String(error);
+    const text = messageOf(error);
     throw new UsageError(text.split('. ')[0] ?? text);
   }
 }

@@ -3,9 +3,12 @@
  * answer from the last good snapshot; a file that is broken or missing after the start leaves that
  * snapshot in place and makes the registry unavailable until the file is good again.
  */
+
 import { existsSync, type FSWatcher, watch } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
+import { messageOf } from '../host/errorMessage.js';
 import type { WarningLog } from '../host/log.js';
+import { Availability } from './availability.js';
 import { type Hive, type HiveKey, HiveParseError } from './hive.js';
 import { diffHives, eventFor, type HiveChange } from './hiveDiff.js';
 import { editHive, type FileSignature, hiveSignature, loadHive, sameSignature } from './hiveFile.js';
@@ -42,11 +45,10 @@ export async function openEmbeddedRegistry(file: string, log: WarningLog): Promi
 /** See `openEmbeddedRegistry`. */
 export class EmbeddedRegistry implements Registry {
   readonly #watches = new Set<HiveWatch>();
-  readonly #listeners = new Set<(state: RegistryAvailability) => void>();
+  readonly #availability: Availability;
   #watcher: FSWatcher | null = null;
   #debounce: NodeJS.Timeout | null = null;
   readonly #poll: NodeJS.Timeout;
-  #unavailable: string | null = null;
   #closed = false;
   /** Reads and writes of the file happen one after the other. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -59,6 +61,7 @@ export class EmbeddedRegistry implements Registry {
     private signature: FileSignature | null,
     private readonly log: WarningLog,
   ) {
+    this.#availability = new Availability(log);
     this.#observe();
     this.#poll = setInterval(() => void this.#checkSignature(), POLL_MS);
     this.#poll.unref();
@@ -120,12 +123,12 @@ export class EmbeddedRegistry implements Registry {
 
   async refresh(): Promise<void> {
     await this.#reloadSoon();
-    if (this.#unavailable !== null) throw new RegistryError('EIO', this.#unavailable);
+    const { reason } = this.#availability;
+    if (reason !== null) throw new RegistryError('EIO', reason);
   }
 
   onAvailability(listener: (state: RegistryAvailability) => void): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    return this.#availability.onChange(listener);
   }
 
   async close(): Promise<void> {
@@ -134,7 +137,7 @@ export class EmbeddedRegistry implements Registry {
     if (this.#debounce !== null) clearTimeout(this.#debounce);
     this.#unobserve();
     for (const armed of [...this.#watches]) armed.close();
-    this.#listeners.clear();
+    this.#availability.close();
     await this.#turn;
   }
 
@@ -232,30 +235,17 @@ export class EmbeddedRegistry implements Registry {
       this.signature = error instanceof HiveParseError ? signature : null;
       const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
       const reason = missing ? `registry file ${this.file} is missing` : messageOf(error);
-      if (this.#unavailable === null) {
-        this.#unavailable = reason;
-        this.log.warn(`registry unavailable, the last known values stay in force: ${reason}`);
-        this.#tell({ available: false, reason });
-      }
-      this.#unavailable = reason;
+      this.#availability.lost(reason, true);
     }
   }
 
   #adopt(hive: Hive): void {
     const changes = diffHives(this.hive, hive);
-    const returned = this.#unavailable !== null;
+    const returned = this.#availability.reason !== null;
     if (changes.length > 0 || returned) for (const warning of hive.warnings) this.log.warn(warning);
     this.hive = hive;
-    this.#unavailable = null;
-    if (returned) {
-      this.log.warn('registry available again');
-      this.#tell({ available: true });
-    }
+    this.#availability.found();
     for (const armed of [...this.#watches]) armed.deliver(changes, returned);
-  }
-
-  #tell(state: RegistryAvailability): void {
-    for (const listener of [...this.#listeners]) listener(state);
   }
 }
 
@@ -298,10 +288,6 @@ class HiveWatch implements RegistryWatch {
     this.#ended = true;
     this.closed();
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Own reads and writes of the file fail with file system errors, which are not the registry's. */

@@ -3,9 +3,12 @@
  * descriptor of its own. Calls are made one after the other, off this thread, because each may hang for
  * half a minute.
  */
+
 import { closeSync } from 'node:fs';
+import { messageOf } from '../host/errorMessage.js';
 import type { WarningLog } from '../host/log.js';
 import { type LcsCalls, type LcsRecord, type NativeAddon, native } from '../native/addon.js';
+import { Availability } from './availability.js';
 import { checkValueName, foldName, MAX_VALUE_BYTES, splitKeyPath } from './names.js';
 import type { Registry, RegistryAvailability, RegistryEvent, RegistryWatch } from './registry.js';
 import { RegistryError, type RegistryErrorCode } from './registryError.js';
@@ -45,9 +48,8 @@ const CHANGE = {
 /** See the head of this file. Opening it asks the kernel nothing. */
 export class LcsRegistry implements Registry {
   readonly #watches = new Set<LcsWatch>();
-  readonly #listeners = new Set<(state: RegistryAvailability) => void>();
+  readonly #availability: Availability;
   #turn: Promise<unknown> = Promise.resolve();
-  #unavailable: string | null = null;
   #retry: NodeJS.Timeout | null = null;
   readonly #pause = new RetryPause();
   /** Of the looks at a registry that is gone; an older one stops when a newer one has begun. */
@@ -55,9 +57,11 @@ export class LcsRegistry implements Registry {
   #closed = false;
 
   constructor(
-    private readonly log: WarningLog,
+    log: WarningLog,
     private readonly calls: Calls = native,
-  ) {}
+  ) {
+    this.#availability = new Availability(log);
+  }
 
   async readValues(key: string): Promise<readonly RegistryValue[]> {
     const path = pathOf(key);
@@ -124,8 +128,7 @@ export class LcsRegistry implements Registry {
   async refresh(): Promise<void> {}
 
   onAvailability(listener: (state: RegistryAvailability) => void): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    return this.#availability.onChange(listener);
   }
 
   /** Does not wait for a call that hangs. */
@@ -133,7 +136,7 @@ export class LcsRegistry implements Registry {
     this.#closed = true;
     if (this.#retry !== null) clearTimeout(this.#retry);
     for (const armed of [...this.#watches]) armed.close();
-    this.#listeners.clear();
+    this.#availability.close();
   }
 
   async #has(key: string, name: string): Promise<boolean> {
@@ -177,24 +180,16 @@ export class LcsRegistry implements Registry {
   /** The kernel says itself when its registry is back (HOST-43); after a time-out, say, it need not. */
   #lost(reason: string): void {
     if (this.#closed) return;
-    const isNews = this.#unavailable === null;
-    this.#unavailable = reason;
-    if (!isNews) return;
     // Before the first watch nothing has been read that could stay in force.
-    const kept = this.#watches.size > 0 ? ', the last known values stay in force' : '';
-    this.log.warn(`registry unavailable${kept}: ${reason}`);
-    this.#tell({ available: false, reason });
+    if (!this.#availability.lost(reason, this.#watches.size > 0)) return;
     this.#pause.failed();
     this.#retrySoon(++this.#chain);
   }
 
   #found(): void {
-    if (this.#closed || this.#unavailable === null) return;
-    this.#unavailable = null;
+    if (this.#closed || !this.#availability.found()) return;
     this.#pause.succeeded();
     if (this.#retry !== null) clearTimeout(this.#retry);
-    this.log.warn('registry available again');
-    this.#tell({ available: true });
     // What was asked for meanwhile was not answered, and what changed may not have been told (HOST-47).
     for (const armed of [...this.#watches]) armed.deliver([{ type: 'overflow' }]);
   }
@@ -204,13 +199,10 @@ export class LcsRegistry implements Registry {
     if (armed === undefined) return;
     this.#retry = setTimeout(async () => {
       await this.readValues(armed.key).catch(() => undefined);
-      if (chain === this.#chain && this.#unavailable !== null && !this.#closed) this.#retrySoon(chain);
+      if (chain === this.#chain && this.#availability.reason !== null && !this.#closed)
+        this.#retrySoon(chain);
     }, this.#pause.next());
     this.#retry.unref();
-  }
-
-  #tell(state: RegistryAvailability): void {
-    for (const listener of [...this.#listeners]) listener(state);
   }
 }
 
@@ -389,8 +381,4 @@ function registryErrorOf(error: unknown, what: string): RegistryError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   if (code === 'ENOENT') return new RegistryError('ENOENT', `no ${what}`);
   return new RegistryError(CODES.has(code) ? (code as RegistryErrorCode) : 'EIO', messageOf(error));
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,7 @@
 /** The three security values every read depends on, created where they are missing (ACL-13, CFG-62). */
+
 import { sddlToSecurityDescriptor } from '../access/sddl.js';
+import { messageOf } from '../host/errorMessage.js';
 import type { WarningLog } from '../host/log.js';
 import { EVENTD_KEY, SECURITY_KEY } from './names.js';
 import type { Registry } from './registry.js';
@@ -42,7 +44,7 @@ export async function ensureSecurityDefaults(
         // Somebody else created it in the meantime; theirs counts. A busy lock looks the same.
         if (await exists(registry, key).catch(() => false)) continue;
       }
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       log.warn(`cannot create the default ${key}\\*: ${reason}; reading this data stays denied`, {
         namespace,
       });

@@ -3,9 +3,11 @@
  * before anything is written to it, and the one read-write connection of its writer (STO-20..30, LOG-37..44,
  * MET-51..56). Nothing here ever deletes or overwrites a file.
  */
+
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
+import { messageOf } from '../host/errorMessage.js';
 import { addonPath } from '../native/addon.js';
 import { setStrayWalAside } from './exclusion.js';
 import { errorText, isCorruption, StoreError } from './storeError.js';
@@ -144,7 +146,7 @@ export function inspectStore(
       ? { file, state: 'good', detail: 'schema and structure are right' }
       : { file, state: 'missing', detail: 'will be created' };
   } catch (error) {
-    return { file, state: 'unusable', detail: error instanceof Error ? error.message : String(error) };
+    return { file, state: 'unusable', detail: messageOf(error) };
   }
 }
 

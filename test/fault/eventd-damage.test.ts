@@ -94,7 +94,8 @@ async function assertAnswered(world: EventdWorld): Promise<void> {
 
 const [, TRUSTED] = DAMAGES;
 const WORLDS = [
-  // One shard for each kind, the last one good.
+  // Each kind by itself, then one shard for each kind at once, the last one good.
+  ...DAMAGES.map((kind) => ({ kinds: [kind], bad: [0], good: 1 })),
   { kinds: DAMAGES, bad: DAMAGES.map((_, shard) => shard), good: DAMAGES.length },
   { kinds: TRUSTED === undefined ? [] : [TRUSTED], bad: [1], good: 0 },
 ];

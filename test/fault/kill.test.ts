@@ -17,7 +17,7 @@ const RUNS = [
 
 for (const { seed, kills, rings } of RUNS) {
   test(`[BOOT-5] [BOOT-6] [BOOT-8] [BOOT-9] [BOOT-10] [ING-17] [ING-19] [ING-20] [ING-36] [LIFE-220] [LIFE-221] [LIFE-223] [FAIL-22] [HOST-75] kill -9 at any instant, StorageShards changing, leaves an exact account (${kills} kills, ${rings} rings, seed ${seed})`, async (t) => {
-    const summary = await runKills({ kills, seed, rings, rate: 3000, capacity: 1 << 20 });
+    const summary = await runKills({ kills, seed, rings, rate: 8000, capacity: 1 << 20 });
     const found = [...summary.faults.details, ...(summary.kept === null ? [] : [`kept: ${summary.kept}`])];
     assert.deepEqual(found, [], `run it again: node dist/test/soak/kills.js --seed ${seed} --rings ${rings}`);
     t.diagnostic(

@@ -150,7 +150,7 @@ test('[LIFE-230] [LIFE-131] [LIFE-132] SIGTERM, SIGINT and SIGQUIT at any instan
   const startMs = performance.now() - begun;
   await rehearsal.end();
   for (const signal of SIGNALS) {
-    const steps = signal === 'SIGTERM' ? 4 : 2;
+    const steps = signal === 'SIGTERM' ? 5 : 3;
     for (let step = 0; step <= steps; step++) {
       world.emitMany(step % 2, 50);
       const run = world.spawn();

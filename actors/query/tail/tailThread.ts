@@ -1,5 +1,7 @@
 /** The tail thread as the main thread sees it: started for the first stream, replaced when it breaks. */
+
 import { Worker } from 'node:worker_threads';
+import { messageOf } from '../../../src/host/errorMessage.js';
 import type { TailProgram } from '../../../src/query/predicateProgram.js';
 import type { Found } from '../../../src/query/survey.js';
 import { CommitFeed } from '../../../src/stores/commitFeed.js';
@@ -114,7 +116,7 @@ export class TailThread {
     let cause = 'it ended by itself';
     worker.on('message', (message: FromTail) => this.#receive(message));
     worker.on('error', (error) => {
-      cause = error instanceof Error ? error.message : String(error);
+      cause = messageOf(error);
     });
     worker.on('exit', () => this.#gone(worker, cause));
     return worker;
