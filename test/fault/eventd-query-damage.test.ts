@@ -50,7 +50,10 @@ test('[QX-21] [FAIL-12] [FAIL-15] [WIRE-20] an old shard with nonsense in its pa
   const failure = await failureOf(world.query('EVENTS test.many'));
   assert.equal(failure.class, 'storage error');
   assert.match(failure.detail, /SQLITE_CORRUPT/);
-  assert.ok(run.log().some(({ level, reason }) => level === 40 && /SQLITE_CORRUPT/.test(String(reason))));
+  await run.hasLogged(
+    'the damage',
+    ({ level, reason }) => level === 40 && /SQLITE_CORRUPT/.test(String(reason)),
+  );
   await assertGoesOn(world, run);
   assert.deepEqual(fingerprint(world, 1), before);
   // The administrator takes it away: everything else is found without a restart.
@@ -66,16 +69,10 @@ test('[QX-21] [FAIL-12] [FAIL-15] an old shard with its second half cut off: lef
   truncateSync(path, statSync(path).size / 2);
   const before = fingerprint(world, 1);
   assert.equal(await count(world, 'EVENTS test.many'), 100);
-  assert.ok(
-    run
-      .log()
-      .some(
-        ({ level, subject, reason }) =>
-          level === 40 &&
-          String(subject).includes('shard-0001.db') &&
-          String(reason).includes('SQLITE_CORRUPT'),
-      ),
-    run.stderr,
+  await run.hasLogged(
+    'the damage',
+    ({ level, subject, reason }) =>
+      level === 40 && String(subject).includes('shard-0001.db') && String(reason).includes('SQLITE_CORRUPT'),
   );
   await assertGoesOn(world, run);
   assert.deepEqual(await run.end(), { code: 0, signal: null });
@@ -98,7 +95,7 @@ test('[QX-21] [QX-27] an old shard that cannot be opened for a moment is found b
   const fault = faults.inject({ file: '*/shard-0001.db', operation: 'open', error: 'EIO' });
   assert.equal(await count(world, 'EVENTS test.many'), 100, 'left out while it cannot be opened');
   assert.ok(fault.hits > 0);
-  assert.ok(run.log().some(({ level, msg }) => level === 40 && String(msg).includes('left out')));
+  await run.hasLogged('the shard', ({ level, msg }) => level === 40 && String(msg).includes('left out'));
   faults.clear();
   assert.equal(await count(world, 'EVENTS test.many'), 100 + OLD);
   await assertGoesOn(world, run);

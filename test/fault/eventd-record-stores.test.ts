@@ -31,8 +31,9 @@ async function saidOnce(records: EventdRecords, run: EventdRun, text: (store: St
     });
     assert.equal(errors.length, times, `storage errors of the ${store} store`);
     assert.ok(errors.every(({ shard_index }) => shard_index === null));
-    const lines = saidBy(run).filter((said) => text(store).test(said));
-    assert.equal(lines.length, times, `${store}: ${saidBy(run).join('\n')}`);
+    const lines = () => saidBy(run).filter((said) => text(store).test(said)).length;
+    await eventually(`a line about the ${store} store`, () => lines() >= times);
+    assert.equal(lines(), times, `${store}: ${saidBy(run).join('\n')}`);
   }
 }
 

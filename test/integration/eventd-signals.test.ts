@@ -116,7 +116,10 @@ test('[LIFE-230] [LIFE-141] [LIFE-142] [LIFE-143] [LIFE-144] [HOST-20] [ING-68] 
   await eventually('the valid half applied', () => changes().length === 2);
   await eventually('the second reload announced', () => run.readyCount === 3);
   assert.deepEqual(changes()[1], { key_name: 'MaxBatchLatencyMs', old_value: 100, new_value: 50 });
-  assert.ok(run.log().some(({ level, msg }) => level === 40 && /MaxBatchSize/.test(String(msg))));
+  await run.hasLogged(
+    'the wrong value',
+    ({ level, msg }) => level === 40 && /MaxBatchSize/.test(String(msg)),
+  );
 
   // The limit is in force: no transaction above it.
   world.emitMany(0, 5000);
