@@ -60,10 +60,7 @@ for (const { name, damage, says, readable } of CASES) {
       for (const cpu of [0, 1]) {
         await world.readable(healthy, `cpu_id = ${cpu} AND sequence = 55`);
       }
-      assert.ok(
-        run.log().some(({ level, msg }) => level === 50 && says.test(String(msg))),
-        run.stderr,
-      );
+      await run.hasLogged('the damage', ({ level, msg }) => level === 50 && says.test(String(msg)));
       const errors = world.syntheticIn(healthy, 'synthetic.storage_error');
       assert.equal(errors.length, 1);
       assert.equal(errors[0]?.store_type, 'event');
