@@ -3,13 +3,26 @@
 // from running install scripts, so that the long one shares its time with the others.
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { constants, setPriority } from 'node:os';
 
 process.chdir(new URL('..', import.meta.url).pathname);
+
+/** Compiling it keeps one processor busy for longer than all else together. */
+const LONGEST = 'better-sqlite3';
+
+/** Leaves the processors to the longest command. */
+function yieldTo(pid) {
+  try {
+    setPriority(pid, constants.priority.PRIORITY_LOW);
+  } catch {
+    // It has ended, or may not.
+  }
+}
 
 /** True when the installed better-sqlite3 loads in this Node. */
 function hasSqlite() {
   try {
-    const Database = createRequire(import.meta.url)('better-sqlite3');
+    const Database = createRequire(import.meta.url)(LONGEST);
     new Database(':memory:').close();
     return true;
   } catch {
@@ -21,6 +34,7 @@ function hasSqlite() {
 function run(command, ...args) {
   return new Promise((resolve) => {
     const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    if (child.pid !== undefined && !args.includes(LONGEST)) yieldTo(child.pid);
     const chunks = [];
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => chunks.push(chunk));
     child.on('error', (error) => chunks.push(Buffer.from(`${command}: ${error.message}\n`)));
@@ -36,7 +50,7 @@ function run(command, ...args) {
 
 const sqlite = hasSqlite()
   ? Promise.resolve(true)
-  : run('npm', 'rebuild', '--ignore-scripts=false', '--foreground-scripts', 'better-sqlite3');
+  : run('npm', 'rebuild', '--ignore-scripts=false', '--foreground-scripts', LONGEST);
 const results = await Promise.all([
   sqlite,
   run('npm', 'run', '--silent', 'build:native'),
