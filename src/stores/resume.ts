@@ -8,6 +8,7 @@
  *
  * Where the store is damaged, doubt goes one way: what cannot be read counts as not stored and is read
  * from the ring again. Nothing counts as stored on the word of a row its shard's watermarks contradict.
+ * A good shard that cannot be opened just now is no such doubt: its events would be stored twice.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +16,8 @@ import Database from 'better-sqlite3';
 import { SequenceSet } from './sequenceSet.js';
 import type { ShardConnection } from './shard.js';
 import { CHECKED_ROWS, rowsOfBoot } from './shardRows.js';
-import { errorText } from './storeError.js';
+import { errorText, isUnrelatedToFile, StoreError } from './storeError.js';
+import { CHECK_TIMEOUT_MS } from './storeFile.js';
 import { readWatermarks, type StoredWatermark } from './watermarks.js';
 
 /** Where one CPU goes on. */
@@ -62,7 +64,11 @@ interface ShardView {
 
 type Unreadable = { file: string; reason: string }[];
 
-/** Reads every shard file in the directory, active or historical. */
+/**
+ * Reads every shard file in the directory, active or historical.
+ * Throws StoreError `io` where one is locked or cannot be opened: whether it holds events of this boot
+ * stays unknown, and they must not be stored again (BOOT-10).
+ */
 export function resolveBoot(directory: string, bootId: Uint8Array): BootResolution {
   const views: ShardView[] = [];
   const unreadable: Unreadable = [];
@@ -78,7 +84,7 @@ export function resolveBoot(directory: string, bootId: Uint8Array): BootResoluti
         restart = true;
         views.push(view);
       } catch (error) {
-        unreadable.push({ file, reason: errorText(error) });
+        unreadable.push({ file, reason: damageOf(error, file) });
       }
     }
     return { restart, cpus: resumePoints(views, bootId, unreadable), unreadable };
@@ -87,9 +93,15 @@ export function resolveBoot(directory: string, bootId: Uint8Array): BootResoluti
   }
 }
 
+/** What is wrong with the file, for a log line. Throws StoreError `io` where the file may be good. */
+function damageOf(error: unknown, file: string): string {
+  if (isUnrelatedToFile(error)) throw new StoreError('io', file, errorText(error));
+  return errorText(error);
+}
+
 /** Null when the file holds nothing of this boot (BOOT-7) or is no event shard. */
 function openView(file: string, bootId: Uint8Array): ShardView | null {
-  const db = new Database(file, { readonly: true });
+  const db = new Database(file, { readonly: true, timeout: CHECK_TIMEOUT_MS });
   let keep = false;
   try {
     db.defaultSafeIntegers(true);
@@ -97,21 +109,12 @@ function openView(file: string, bootId: Uint8Array): ShardView | null {
       .prepare("SELECT count(*) AS n FROM sqlite_master WHERE name IN ('events', 'metadata')")
       .get();
     if ((tables as { n: bigint }).n !== 2n) return null;
-    const watermarks = watermarksOf(db, bootId);
+    const watermarks = readWatermarks(db, bootId);
     if (watermarks === null && !newestRowIsOfBoot(db, bootId)) return null;
     keep = true;
     return { file, db, watermarks };
   } finally {
     if (!keep) db.close();
-  }
-}
-
-/** Damaged metadata are as good as lost; the events may still be readable, and then they count. */
-function watermarksOf(db: ShardConnection, bootId: Uint8Array): Map<number, StoredWatermark> | null {
-  try {
-    return readWatermarks(db, bootId);
-  } catch {
-    return null;
   }
 }
 
@@ -145,7 +148,7 @@ function resumePoints(
     } catch (error) {
       // A damaged page must not keep eventd from starting (FAIL-12, FAIL-15): what was found before it
       // counts, and what it may have hidden is read from the ring again.
-      unreadable.push({ file: view.file, reason: errorText(error) });
+      unreadable.push({ file: view.file, reason: damageOf(error, view.file) });
     }
   }
   return new Map([...scans].map(([cpu, scan]) => [cpu, scan.result(newestTimestamp(views, bootId, cpu))]));
@@ -193,7 +196,9 @@ function newestTimestamp(
   cpu: number,
 ): (sequence: bigint) => bigint | null {
   return (sequence) => {
-    for (const { db } of views) {
+    for (const { db, watermarks } of views) {
+      // With many shards most hold nothing of this CPU, and their rows are not looked through for it.
+      if (watermarks !== null && (watermarks.get(cpu)?.last ?? 0n) < sequence) continue;
       try {
         const timestamp = db
           .prepare(

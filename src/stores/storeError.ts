@@ -27,6 +27,15 @@ export function isCorruption(error: unknown): boolean {
   return code !== null && (code.startsWith('SQLITE_CORRUPT') || code === 'SQLITE_NOTADB');
 }
 
+/** Results that say nothing about the file: somebody else's lock, no descriptor or memory left, no permission. */
+const UNRELATED = ['SQLITE_BUSY', 'SQLITE_LOCKED', 'SQLITE_CANTOPEN', 'SQLITE_NOMEM', 'SQLITE_PERM'];
+
+/** True for failures that leave open what the file holds: it may be as good as ever. */
+export function isUnrelatedToFile(error: unknown): boolean {
+  const code = sqliteCode(error);
+  return code !== null && UNRELATED.some((unrelated) => code.startsWith(unrelated));
+}
+
 /** True when the disk is full (FAIL-3). */
 export function isDiskFull(error: unknown): boolean {
   return sqliteCode(error)?.startsWith('SQLITE_FULL') ?? false;

@@ -13,6 +13,7 @@ import { formatGuid } from '../host/guid.js';
 import type { ShardConnection } from './shard.js';
 import { CHECKED_ROWS, rowsOfBoot } from './shardRows.js';
 import { UPSERT_METADATA } from './shardSchema.js';
+import { isUnrelatedToFile } from './storeError.js';
 
 export interface CpuWatermark {
   /** 0n = this shard holds nothing of the CPU. */
@@ -44,9 +45,21 @@ const MAX_SEQUENCE = 2n ** 63n - 1n;
 
 const NOTHING: CpuWatermark = { last: 0n, settled: 0n, floor: 0n, upper: 0n };
 
-/** What one shard's metadata says: null when it was last written in another boot, or never. */
+type MetadataRow = { readonly key: string; readonly value: unknown };
+
+/** Rows on a damaged page are as good as lost (FAIL-12): the next commit meets the page, and reports it. */
+function metadataRows(db: ShardConnection): MetadataRow[] {
+  try {
+    return db.prepare('SELECT key, value FROM metadata').all() as MetadataRow[];
+  } catch (error) {
+    if (isUnrelatedToFile(error)) throw error;
+    return [];
+  }
+}
+
+/** What one shard's metadata says: null when it was last written in another boot, or never, or is lost. */
 export function readWatermarks(db: ShardConnection, bootId: Uint8Array): Map<number, StoredWatermark> | null {
-  const rows = db.prepare('SELECT key, value FROM metadata').all() as { key: string; value: unknown }[];
+  const rows = metadataRows(db);
   if (rows.find(({ key }) => key === 'last_boot_id')?.value !== formatGuid(bootId)) return null;
   const found = new Map<number, Map<Counter, bigint>>();
   const unreadable = new Set<number>();

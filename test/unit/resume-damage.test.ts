@@ -312,6 +312,46 @@ test('[FAIL-15] [BOOT-10] with the page of the watermarks damaged, readable even
   assert.match(resolved.unreadable[0]?.reason ?? '', /watermarks are missing/);
 });
 
+test('[FAIL-12] [STO-15] a writer opens a shard with the page of the watermarks damaged, and its commit reports it', () => {
+  write(
+    0,
+    Array.from({ length: 300 }, (_, cpu) => ({ cpu, sequences: [1n], settled: 1n })),
+  );
+  const whole = new Database(file(0), { readonly: true });
+  const pages = whole
+    .prepare("SELECT pageno FROM dbstat WHERE name = 'metadata' AND pagetype = 'leaf' ORDER BY path")
+    .pluck()
+    .all() as number[];
+  whole.close();
+  assert.ok(pages.length > 1, 'more than a page of metadata');
+  overwrite(Buffer.alloc(SHARD_PAGE_SIZE, 0xa5), ((pages.at(-1) ?? 0) - 1) * SHARD_PAGE_SIZE);
+  const db = openShardWriter(file(0));
+  const marks = new WatermarkWriter(db, BOOT);
+  assert.throws(
+    () => {
+      for (let cpu = 0; cpu < 300; cpu++) marks.write(cpu, { last: 2n, settled: 2n });
+    },
+    { code: 'SQLITE_CORRUPT' },
+  );
+  marks.rolledBack();
+  db.close();
+});
+
+test('[BOOT-10] [STO-23] a good shard that is locked for the moment is no lost one: the start fails and names it', () => {
+  write(0, [{ cpu: 0, sequences: upTo(10), settled: 10n }]);
+  write(1, [{ cpu: 1, sequences: upTo(50), settled: 50n }]);
+  const holder = new Database(file(1));
+  holder.pragma('locking_mode = EXCLUSIVE');
+  holder.exec('BEGIN IMMEDIATE');
+  assert.throws(() => resolveBoot(directory, BOOT), {
+    name: 'StoreError',
+    kind: 'io',
+    message: `${file(1)}: database is locked (SQLITE_BUSY)`,
+  });
+  holder.close();
+  assert.deepEqual(believed(resolveBoot(directory, BOOT), 1), upTo(50));
+});
+
 function overwrite(bytes: Buffer, at: number): void {
   const fd = openSync(file(0), 'r+');
   try {
