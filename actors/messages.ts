@@ -5,6 +5,7 @@ import type { CommitFailure, LostRange, WriterLimits } from '../machines/shardWr
 import type { SheddingLimits } from '../src/indexes/batchWindow.js';
 import type { IndexedField } from '../src/indexes/fields.js';
 import type { DrainStatus } from '../src/native/addon.js';
+import type { LeaseId } from '../src/stores/lease.js';
 import type { SyntheticEvent } from '../src/stores/synthetic.js';
 import type { IndexChange, IndexesDump } from './shardWriter/indexes.js';
 
@@ -36,23 +37,23 @@ export interface WriterDump {
 
 /** Reader to writer, over their own port. Credit needs no message back: it is the room in their channel. */
 export type ReaderToWriter =
-  | { readonly type: 'batch.available'; readonly rows: number }
+  | { readonly type: 'batch.available'; readonly halfFull: boolean }
   | { readonly type: 'pressure'; readonly cpu: number; readonly level: PressureLevel; readonly fill: number };
 
 /** Retention's turn between two batches of a writer (RET-8, LOG-52, MET-58). */
 export type LeaseCommand =
   /** Let retention write once; answered by `leased`. */
-  | { readonly type: 'lease'; readonly id: number }
+  | { readonly type: 'lease'; readonly id: LeaseId }
   /**
    * It has, or does not want to any more. The metric writer must know the series no more (MET-37); null:
    * nobody can tell which are gone.
    */
-  | { readonly type: 'leaseReturn'; readonly id: number; readonly series: BigInt64Array | null };
+  | { readonly type: 'leaseReturn'; readonly id: LeaseId; readonly series: BigInt64Array | null };
 
 /** The answer, once the writer can do without the store. `pressure`: how full its buffer is, 0..1. */
 export interface LeaseGrant {
   readonly type: 'leased';
-  readonly id: number;
+  readonly id: LeaseId;
   readonly pressure: number;
 }
 
@@ -121,6 +122,8 @@ export type FromReaders =
       readonly what: string;
       readonly detail: Record<string, unknown>;
     }
+  /** The ring counts anew: it ends at `newest`, below what was read of this boot. */
+  | { readonly type: 'regressed'; readonly cpu: number; readonly newest: bigint; readonly known: bigint }
   | { readonly type: 'finished'; readonly cpu: number; readonly output: CpuReaderOutput }
   | { readonly type: 'inspection'; readonly message: unknown }
   | { readonly type: 'dumped'; readonly dump: readonly ReaderDump[] }

@@ -13,6 +13,7 @@ import { createActor, fromPromise } from '../machines/xstate.js';
 import { native, type ReceiverHandle } from '../src/native/addon.js';
 import { DatagramSource } from '../src/stores/datagramSource.js';
 import type { HeldHandles } from '../src/stores/heldHandles.js';
+import { NO_LEASE } from '../src/stores/lease.js';
 import { RecordCommitError, type RecordCommitter } from '../src/stores/recordCommitter.js';
 import { setStoreAside } from '../src/stores/singleStore.js';
 import { errorText, StoreError, sqliteCode } from '../src/stores/storeError.js';
@@ -51,8 +52,8 @@ export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
   const source = new DatagramSource(receiver, options.held);
   const pace = async (deed: Deed) => options.pace?.(deed);
   let committer: RecordCommitter | null = null;
-  /** Of the lease that was asked for last. */
-  let leaseId = 0;
+  /** The lease that was asked for last. */
+  let leaseId = NO_LEASE;
 
   /** Null before the connection goes: one that cannot be closed is not used again either. */
   const closeStore = () => {
@@ -106,7 +107,7 @@ export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
       discard: () => source.discard(),
       applyLimits: (_, limits) => applyLimits(limits),
       grantLease: () => {
-        committer?.lend();
+        committer?.lend(leaseId);
         const pressure = Math.min(source.status.waiting / options.bufferBytes, 1);
         reports$.next({ type: 'leased', id: leaseId, pressure });
       },
@@ -134,9 +135,8 @@ export function startRecordWriter(options: RecordWriterOptions): RecordWriter {
           actor.send({ type: 'lease.requested' });
           break;
         case 'leaseReturn':
-          if (command.id !== leaseId) break;
-          committer?.takeBack(command.series);
-          actor.send({ type: 'lease.returned' });
+          committer?.takeBack(command.id, command.series);
+          if (command.id === leaseId) actor.send({ type: 'lease.returned' });
           break;
         case 'finish':
           actor.send({ type: 'writer.stop' });

@@ -8,8 +8,8 @@ import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { RollupComputation, SEARCH_START, type SearchPlace } from '../src/rollups/computation.js';
 import { pairOf } from '../src/rollups/pairs.js';
+import { RollupPass } from '../src/rollups/rollupPass.js';
 import { build, endOf, SERIES, type StageResult, samplesIn, stage } from './metricStore.js';
 import { table } from './table.js';
 
@@ -31,21 +31,16 @@ const QUERIES = [
 
 /** As the advisor does it, without leases; returns rows and ms. */
 function compute(file: string): { rows: number; ms: number } {
-  const computation = new RollupComputation(file);
-  const pairs = KEYS.map(pairOf).filter((pair) => pair !== null);
+  const pass = new RollupPass(file);
+  pass.want(KEYS.map(pairOf).filter((pair) => pair !== null));
   const limits = { completionDelayNs: 0n, retentionDays: 3650, sizeLimited: false };
-  const nowNs = endOf(DAYS);
+  const moment = { nowNs: endOf(DAYS), limits };
   const before = performance.now();
   let rows = 0;
-  for (let place: SearchPlace | null = SEARCH_START; place !== null; ) {
-    const { unit, next } = computation.search(pairs, place, { whole: true, nowNs, limits });
-    place = next;
-    if (unit === null || next === null) continue;
-    const done = computation.compute(unit, nowNs, limits);
-    rows += done.rows;
-    place = { ...next, from: done.next };
+  for (let found = pass.step(moment); found !== false; found = pass.step(moment)) {
+    if (found) rows += pass.compute(moment).rows;
   }
-  computation.close();
+  pass.close();
   return { rows, ms: performance.now() - before };
 }
 

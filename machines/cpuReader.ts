@@ -38,13 +38,15 @@ export interface CpuReaderContext {
 
 /** Facts from the drain thread. */
 export type RingEvent =
-  | { type: 'ring.available'; index: number; rows: number }
+  | { type: 'ring.available'; index: number; halfFull: boolean }
   | { type: 'ring.idle' }
   | { type: 'ring.throttled'; index: number }
   | { type: 'ring.resumed'; index: number }
   | { type: 'ring.lapped'; from: bigint; to: bigint }
   | { type: 'ring.corrupt'; from: bigint; to: bigint }
   | { type: 'ring.gap'; first: bigint; last: bigint }
+  /** It ends at `newest`, though `known` was read before: what it holds is taken for stored. */
+  | { type: 'ring.regressed'; newest: bigint; known: bigint }
   | { type: 'ring.pressure'; level: PressureLevel; fill: number }
   | { type: 'ring.replaced'; lastSequence: bigint }
   | { type: 'ring.reattached'; generation: bigint; capacity: number }
@@ -67,6 +69,9 @@ export type CpuReaderOutput =
 /** First pause after a failed attach, ms; doubles up to the longest. */
 export const FIRST_ATTACH_RETRY_MS = 50;
 export const LONGEST_ATTACH_RETRY_MS = 2000;
+
+/** Code of an attach that found a ring of another boot. */
+const OTHER_BOOT = 'ERR_KMES_BOOT';
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String((error as { message?: unknown })?.message ?? error);
@@ -92,7 +97,7 @@ export const cpuReaderMachine = setup({
     ),
   },
   actions: {
-    forwardAvailable: (_, _params: { index: number; rows: number }) => {
+    forwardAvailable: (_, _params: { index: number; halfFull: boolean }) => {
       throw new Error('forwardAvailable: not provided');
     },
     forwardPressure: (_, _params: { level: PressureLevel; fill: number }) => {
@@ -100,6 +105,9 @@ export const cpuReaderMachine = setup({
     },
     reportLoss: (_, _params: RingEvent) => {
       throw new Error('reportLoss: not provided');
+    },
+    reportRegressed: (_, _params: { newest: bigint; known: bigint }) => {
+      throw new Error('reportRegressed: not provided');
     },
     reportAttachFailure: (_, _params: { message: string; failures: number }) => {
       throw new Error('reportAttachFailure: not provided');
@@ -122,7 +130,12 @@ export const cpuReaderMachine = setup({
     ),
     finish: sendTo('drain', (): DrainCommand => ({ type: 'drain.finish' })),
   },
-  guards: { stopping: ({ context }) => context.stopping },
+  guards: {
+    stopping: ({ context }) => context.stopping,
+    /** No ring of this boot will come any more: sequences begin anew, and mean other events. */
+    otherBoot: (_, { error }: { error: unknown }) =>
+      (error as { readonly code?: unknown } | null)?.code === OTHER_BOOT,
+  },
   delays: {
     attachRetry: ({ context }) =>
       Math.min(FIRST_ATTACH_RETRY_MS * 2 ** Math.max(context.attachFailures - 1, 0), LONGEST_ATTACH_RETRY_MS),
@@ -153,6 +166,7 @@ export const cpuReaderMachine = setup({
     },
     'ring.lapped': { actions: ['noteLapped', { type: 'reportLoss', params: ({ event }) => event }] },
     'ring.corrupt': { actions: ['noteCorrupt', { type: 'reportLoss', params: ({ event }) => event }] },
+    'ring.regressed': { actions: { type: 'reportRegressed', params: ({ event }) => event } },
   },
   states: {
     flow: {
@@ -233,19 +247,29 @@ export const cpuReaderMachine = setup({
                       target: 'switching',
                       actions: { type: 'handOver', params: ({ event }) => event.output },
                     },
-                    onError: {
-                      target: 'backingOff',
-                      actions: [
-                        'noteAttachFailure',
-                        {
-                          type: 'reportAttachFailure',
-                          params: ({ context, event }) => ({
-                            message: messageOf(event.error),
-                            failures: context.attachFailures + 1,
-                          }),
+                    onError: [
+                      {
+                        guard: { type: 'otherBoot', params: ({ event }) => ({ error: event.error }) },
+                        target: '#cpuReader.flow.failed',
+                        actions: {
+                          type: 'noteFailure',
+                          params: ({ event }) => ({ message: messageOf(event.error) }),
                         },
-                      ],
-                    },
+                      },
+                      {
+                        target: 'backingOff',
+                        actions: [
+                          'noteAttachFailure',
+                          {
+                            type: 'reportAttachFailure',
+                            params: ({ context, event }) => ({
+                              message: messageOf(event.error),
+                              failures: context.attachFailures + 1,
+                            }),
+                          },
+                        ],
+                      },
+                    ],
                   },
                 },
                 backingOff: {

@@ -90,7 +90,7 @@ export const querySessionMachine = setup({
     readRequest: missing('readRequest'),
     /** Hands the plan to a worker thread. */
     startExecution: missing('startExecution'),
-    /** Interrupts the worker's part; harmless when there is none. */
+    /** Nobody waits for results any more: ends planning and watching, interrupts the worker; harmless without them. */
     cancelExecution: missing('cancelExecution'),
     /** Writes the frame that waits longest. */
     writeFrame: missing('writeFrame'),

@@ -42,8 +42,6 @@ export interface RollupAdvisorContext {
   readonly due: boolean;
   /** Writes have risen (ROL-17). */
   readonly pressed: boolean;
-  /** The search looks behind the newest rows, too: rows may have been invalidated (ROL-19). */
-  readonly whole: boolean;
   /** How full the writer's buffer was when it granted the lease, 0..1. */
   readonly pressure: number;
   /** ms until the next unit. */
@@ -105,7 +103,7 @@ export const rollupAdvisorMachine = setup({
     /** Writes counters and pairs down, in one transaction (ROL-38). */
     persist: fromPromise<void>(() => Promise.reject(new Error('persist: not provided'))),
     /** Looks for windows that lack their row; false: there are none. */
-    search: fromPromise<boolean, { whole: boolean }>(() => Promise.reject(new Error('search: not provided'))),
+    search: fromPromise<boolean>(() => Promise.reject(new Error('search: not provided'))),
     /** One transaction (ROL-18). */
     compute: fromPromise<UnitReport, { pressure: number }>(() =>
       Promise.reject(new Error('compute: not provided')),
@@ -134,9 +132,8 @@ export const rollupAdvisorMachine = setup({
     noteEased: assign({ pressed: false }),
     notePause: assign(({ context }) => ({ pauses: context.pauses + 1 })),
     notePressure: assign((_, pressure: number) => ({ pressure })),
-    noteDecision: assign(({ context }) => ({ decisions: context.decisions + 1, due: false, whole: true })),
+    noteDecision: assign(({ context }) => ({ decisions: context.decisions + 1, due: false })),
     noteUndecided: assign({ due: false }),
-    noteSearched: assign({ whole: false }),
     noteUnit: assign(({ context }, { rows, samples, pauseMs }: UnitReport) => ({
       units: context.units + 1,
       rows: context.rows + rows,
@@ -166,7 +163,6 @@ export const rollupAdvisorMachine = setup({
     limits: input.limits,
     due: false,
     pressed: false,
-    whole: true,
     pressure: 0,
     pauseMs: 0,
     decisions: 0,
@@ -237,10 +233,9 @@ export const rollupAdvisorMachine = setup({
       ],
       invoke: {
         src: 'search',
-        input: ({ context }) => ({ whole: context.whole }),
         onDone: [
           { guard: { type: 'found', params: ({ event }) => ({ found: event.output }) }, target: 'leasing' },
-          { target: 'observing', actions: 'noteSearched' },
+          { target: 'observing' },
         ],
         onError: { target: 'observing', actions: failed },
       },

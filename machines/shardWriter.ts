@@ -2,6 +2,7 @@
  * One shard's writer: takes segments from its channel, commits them, and says so.
  *
  *     recovering → idle ⇄ batching → committing → idle
+ *                  idle → committing, when half a channel comes at once
  *                             committing → degraded → committing
  *                     idle, committing → yielding → batching or idle, while retention deletes
  *     any of them → finalCommit ⇄ drained → closing → closed
@@ -77,8 +78,8 @@ export interface ShardWriterContext {
 }
 
 export type ShardWriterEvent =
-  /** A drain thread put rows into the empty channel, or the channel passed half its room. */
-  | { type: 'batch.available'; rows: number }
+  /** A drain thread put rows into the empty channel, or the channel passed half its room, in rows or in bytes. */
+  | { type: 'batch.available'; halfFull: boolean }
   /** A synthetic row waits to be stored. */
   | { type: 'synthetic.queued' }
   | { type: 'limits.changed'; limits: WriterLimits }
@@ -176,6 +177,7 @@ export const shardWriterMachine = setup({
     rememberLimits: assign((_, limits: WriterLimits) => ({ limits })),
     noteArrival: assign({ arrived: true }),
     forgetArrival: assign({ arrived: false }),
+    forgetLinger: assign({ lingerMs: 0 }),
     noteStop: assign({ stopping: true }),
     noteCommit: assign(({ context }, report: CommitReport) => ({
       arrived: false,
@@ -201,7 +203,7 @@ export const shardWriterMachine = setup({
   },
   guards: {
     noLinger: ({ context }) => context.lingerMs === 0,
-    fillsHalf: ({ context }, params: { rows: number }) => params.rows * 2 >= context.limits.maxBatchSize,
+    fillsHalf: (_, { halfFull }: { halfFull: boolean }) => halfFull,
     stopping: ({ context }) => context.stopping,
     moreWaits: ({ context }, params: { more: boolean }) => params.more || context.arrived,
     leaseWanted: ({ context }) => context.leaseWanted,
@@ -278,7 +280,10 @@ export const shardWriterMachine = setup({
       description: 'Nothing to store. No transaction is open while waiting (ING-58).',
       always: { guard: 'leaseWanted', target: 'yielding', actions: ['noteLease', 'grantLease'] },
       on: {
-        'batch.available': 'batching',
+        'batch.available': [
+          { guard: { type: 'fillsHalf', params: ({ event }) => event }, target: 'committing' },
+          { target: 'batching' },
+        ],
         'synthetic.queued': 'batching',
         'writer.stop': 'finalCommit',
       },
@@ -289,7 +294,7 @@ export const shardWriterMachine = setup({
       after: { linger: 'committing' },
       on: {
         'batch.available': {
-          guard: { type: 'fillsHalf', params: ({ event }) => ({ rows: event.rows }) },
+          guard: { type: 'fillsHalf', params: ({ event }) => event },
           target: 'committing',
         },
         'writer.stop': 'finalCommit',
@@ -357,7 +362,14 @@ export const shardWriterMachine = setup({
       description: 'Retention deletes one batch, and nothing is written here meanwhile (RET-8).',
       exit: 'endLease',
       on: {
-        'batch.available': { actions: 'noteArrival' },
+        // What was measured before the turn says nothing about half a batch that came during it (ING-52).
+        'batch.available': [
+          {
+            guard: { type: 'fillsHalf', params: ({ event }) => event },
+            actions: ['noteArrival', 'forgetLinger'],
+          },
+          { actions: 'noteArrival' },
+        ],
         'synthetic.queued': { actions: 'noteArrival' },
         'lease.returned': [...afterLease],
         // A batch under way holds SQLite's lock: the commit waits for its end.

@@ -69,6 +69,7 @@ static napi_value status(napi_env env, napi_callback_info call) {
   util_set_double(env, result, "bytes", (double)now.bytes);
   util_set_double(env, result, "maxRows", now.max_rows);
   util_set_double(env, result, "blocked", now.blocked);
+  util_set_bool(env, result, "halfFull", now.half_full);
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include "addon_parts.h"
 #include "addon_statement.h"
 #include "addon_util.h"
+#include "clock.h"
 #include "handle.h"
 #include "helpers.h"
 #include "row_copy.h"
@@ -137,18 +138,31 @@ static struct row_copy *own_copy(napi_env env, napi_value argument, int64_t *han
   return NULL;
 }
 
+/* Milliseconds, or undefined for UINT64_MAX. False after throwing. */
+static bool read_limit(napi_env env, napi_value value, uint64_t *ns) {
+  napi_valuetype type;
+  int64_t ms;
+  *ns = UINT64_MAX;
+  if (napi_typeof(env, value, &type) != napi_ok || type == napi_undefined) return true;
+  if (!util_int(env, value, "ms", 1, UINT32_MAX, &ms)) return false;
+  *ns = (uint64_t)ms * UINT64_C(1000000);
+  return true;
+}
+
 static napi_value copy_step_call(napi_env env, napi_callback_info info) {
-  napi_value arguments[3];
+  napi_value arguments[4];
   int64_t handle;
   int64_t rows;
   int64_t bytes;
-  if (!util_args(env, info, 3, arguments, NULL)) return NULL;
+  uint64_t ns;
+  if (!util_args(env, info, 4, arguments, NULL)) return NULL;
   if (!util_int(env, arguments[1], "maxRows", 1, UINT32_MAX, &rows)) return NULL;
   if (!util_int(env, arguments[2], "maxBytes", 1, UINT32_MAX, &bytes)) return NULL;
+  if (!read_limit(env, arguments[3], &ns)) return NULL;
   struct row_copy *copy = own_copy(env, arguments[0], &handle);
   if (copy == NULL) return NULL;
   struct row_copy_slice slice;
-  int rc = row_copy_step(copy, (uint64_t)rows, (uint64_t)bytes, &slice);
+  int rc = row_copy_step(copy, (uint64_t)rows, (uint64_t)bytes, ns, &slice);
   napi_value result;
   if (rc == SQLITE_OK) {
     napi_value done;
@@ -175,32 +189,39 @@ struct reading {
    * one reads more of its own.
    */
   _Atomic int64_t *rows_left;
-  bool waits;
+  /* CLOCK_MONOTONIC ns at which it ends in any case. */
+  uint64_t end;
+  enum row_copy_read state;
 };
 
 static void read_one(void *item) {
   struct reading *reading = item;
-  while (!reading->waits && atomic_fetch_sub(reading->rows_left, CHUNK_ROWS) > 0) {
-    reading->waits = row_copy_read(reading->copy, CHUNK_ROWS);
+  while (reading->state == ROW_COPY_READS && atomic_fetch_sub(reading->rows_left, CHUNK_ROWS) > 0) {
+    uint64_t now = clock_monotonic();
+    uint64_t ns = reading->end == UINT64_MAX ? UINT64_MAX : now < reading->end ? reading->end - now : 0;
+    reading->state = row_copy_read(reading->copy, CHUNK_ROWS, ns);
   }
 }
 
 static napi_value copy_read_call(napi_env env, napi_callback_info info) {
-  napi_value arguments[2];
+  napi_value arguments[3];
   napi_value element;
   uint32_t count;
   int64_t rows;
-  if (!util_args(env, info, 2, arguments, NULL) || !util_array(env, arguments[0], "copies", &count)) return NULL;
+  uint64_t ns;
+  if (!util_args(env, info, 3, arguments, NULL) || !util_array(env, arguments[0], "copies", &count)) return NULL;
   if (!util_int(env, arguments[1], "maxRows", 1, UINT32_MAX, &rows)) return NULL;
+  if (!read_limit(env, arguments[2], &ns)) return NULL;
   if (count > MAX_COPIES) return util_throw(env, "ERR_OUT_OF_RANGE", "more than %d copies", MAX_COPIES);
   _Atomic int64_t rows_left = rows;
+  uint64_t end = ns == UINT64_MAX ? UINT64_MAX : clock_monotonic() + ns;
   struct reading readings[MAX_COPIES];
   void *items[MAX_COPIES];
   uint32_t entered = 0;
   for (; entered < count; entered++) {
     struct reading *reading = &readings[entered];
     if (napi_get_element(env, arguments[0], entered, &element) != napi_ok) break;
-    *reading = (struct reading){.rows_left = &rows_left};
+    *reading = (struct reading){.rows_left = &rows_left, .end = end};
     reading->copy = own_copy(env, element, &reading->handle);
     if (reading->copy == NULL) break;
     items[entered] = reading;
@@ -210,7 +231,7 @@ static napi_value copy_read_call(napi_env env, napi_callback_info info) {
     helpers_run(read_one, items, count);
     napi_create_array_with_length(env, count, &result);
     for (uint32_t i = 0; i < count; i++) {
-      napi_get_boolean(env, readings[i].waits, &element);
+      napi_get_boolean(env, readings[i].state == ROW_COPY_WAITS, &element);
       napi_set_element(env, result, i, element);
     }
   }

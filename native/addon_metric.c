@@ -11,7 +11,7 @@
 
 static void destroy_cache(void *object) { series_cache_free(object); }
 
-static napi_value cache_open(napi_env env, napi_callback_info call) {
+static napi_value series_cache_open_js(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   int64_t capacity;
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
@@ -35,7 +35,7 @@ static void leave_cache(struct series_cache *cache, int64_t handle) {
   handle_release(handle);
 }
 
-static napi_value cache_limit(napi_env env, napi_callback_info call) {
+static napi_value series_cache_limit_js(napi_env env, napi_callback_info call) {
   napi_value argv[2];
   int64_t handle, capacity;
   if (!util_args(env, call, 2, argv, NULL)) return NULL;
@@ -58,15 +58,15 @@ static napi_value with_cache(napi_env env, napi_callback_info call, void (*act)(
   return util_undefined(env);
 }
 
-static napi_value cache_committed(napi_env env, napi_callback_info call) {
+static napi_value series_cache_committed_js(napi_env env, napi_callback_info call) {
   return with_cache(env, call, series_cache_committed);
 }
 
-static napi_value cache_rolled_back(napi_env env, napi_callback_info call) {
+static napi_value series_cache_rolled_back_js(napi_env env, napi_callback_info call) {
   return with_cache(env, call, series_cache_rolled_back);
 }
 
-static napi_value cache_forget(napi_env env, napi_callback_info call) {
+static napi_value series_cache_forget_js(napi_env env, napi_callback_info call) {
   napi_value argv[2];
   int64_t handle;
   bool typed = false;
@@ -91,7 +91,7 @@ static napi_value cache_forget(napi_env env, napi_callback_info call) {
   return cache != NULL ? util_undefined(env) : NULL;
 }
 
-static napi_value cache_status(napi_env env, napi_callback_info call) {
+static napi_value series_cache_status_js(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   int64_t handle;
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
@@ -107,7 +107,7 @@ static napi_value cache_status(napi_env env, napi_callback_info call) {
   return result;
 }
 
-static napi_value cache_close(napi_env env, napi_callback_info call) {
+static napi_value series_cache_close_js(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   int64_t handle;
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
@@ -155,7 +155,7 @@ static napi_value decode_step(napi_env env, struct datagrams *batch, struct seri
   return result;
 }
 
-static napi_value decode(napi_env env, napi_callback_info call) {
+static napi_value metric_decode_js(napi_env env, napi_callback_info call) {
   napi_value argv[3];
   int64_t batch_handle, cache_handle, max;
   if (!util_args(env, call, 3, argv, NULL)) return NULL;
@@ -194,13 +194,13 @@ static bool series_index(napi_env env, const struct metric_step *step, int64_t i
   return false;
 }
 
-static napi_value text(napi_env env, const uint8_t *bytes, size_t length) {
+static napi_value new_text(napi_env env, const uint8_t *bytes, size_t length) {
   napi_value result = NULL;
   napi_create_string_utf8(env, (const char *)bytes, length, &result);
   return result;
 }
 
-static napi_value signed_bigint(napi_env env, uint64_t hash) {
+static napi_value new_signed_bigint(napi_env env, uint64_t hash) {
   napi_value result = NULL;
   napi_create_bigint_int64(env, (int64_t)hash, &result);
   return result;
@@ -211,17 +211,17 @@ static napi_value series_object(napi_env env, struct metric_step *step, const vo
   if (!series_index(env, step, index)) return NULL;
   struct unresolved_series series = metric_step_series(step, (uint32_t)index);
   napi_value result = util_object(env);
-  util_set(env, result, "name", text(env, series.name, series.name_length));
-  util_set(env, result, "labels", text(env, series.labels, series.labels_length));
+  util_set(env, result, "name", new_text(env, series.name, series.name_length));
+  util_set(env, result, "labels", new_text(env, series.labels, series.labels_length));
   util_set(env, result, "labelHash",
-           signed_bigint(env, fnv1a64(FNV1A64_START, series.labels, series.labels_length)));
+           new_signed_bigint(env, fnv1a64(FNV1A64_START, series.labels, series.labels_length)));
   util_set_double(env, result, "type", series.type);
   util_set(env, result, "boundariesHash",
-           series.histogram ? signed_bigint(env, series.boundaries_hash) : util_null(env));
+           series.histogram ? new_signed_bigint(env, series.boundaries_hash) : util_null(env));
   return result;
 }
 
-static napi_value unresolved(napi_env env, napi_callback_info call) {
+static napi_value metric_unresolved_js(napi_env env, napi_callback_info call) {
   napi_value argv[2];
   int64_t index;
   if (!util_args(env, call, 2, argv, NULL)) return NULL;
@@ -250,7 +250,7 @@ static napi_value resolve_series(napi_env env, struct metric_step *step, const v
   return util_undefined(env);
 }
 
-static napi_value resolve(napi_env env, napi_callback_info call) {
+static napi_value metric_resolve_js(napi_env env, napi_callback_info call) {
   napi_value argv[4];
   struct resolution found;
   if (!util_args(env, call, 4, argv, NULL)) return NULL;
@@ -268,7 +268,7 @@ static napi_value sort_step(napi_env env, struct metric_step *step, const void *
   return util_new_double(env, (double)metric_step_count(step));
 }
 
-static napi_value sort(napi_env env, napi_callback_info call) {
+static napi_value metric_sort_js(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
   return with_step(env, argv[0], sort_step, NULL);
@@ -280,7 +280,7 @@ static napi_value slice_step(napi_env env, struct metric_step *step, const void 
   return util_new_double(env, (double)metric_step_slice(step, (size_t)max));
 }
 
-static napi_value slice(napi_env env, napi_callback_info call) {
+static napi_value metric_slice_js(napi_env env, napi_callback_info call) {
   napi_value argv[2];
   int64_t max;
   if (!util_args(env, call, 2, argv, NULL)) return NULL;
@@ -294,13 +294,13 @@ static napi_value oldest_step(napi_env env, struct metric_step *step, const void
   return result;
 }
 
-static napi_value oldest(napi_env env, napi_callback_info call) {
+static napi_value metric_oldest_js(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
   return with_step(env, argv[0], oldest_step, NULL);
 }
 
-static napi_value left(napi_env env, napi_callback_info call) {
+static napi_value metric_left_js(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   int64_t handle;
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
@@ -317,27 +317,27 @@ static napi_value again_step(napi_env env, struct metric_step *step, const void 
   return util_new_double(env, metric_step_unresolved(step));
 }
 
-static napi_value again(napi_env env, napi_callback_info call) {
+static napi_value metric_again_js(napi_env env, napi_callback_info call) {
   napi_value argv[1];
   if (!util_args(env, call, 1, argv, NULL)) return NULL;
   return with_step(env, argv[0], again_step, NULL);
 }
 
 napi_value addon_metric_init(napi_env env, napi_value exports) {
-  util_export(env, exports, "seriesCacheOpen", cache_open);
-  util_export(env, exports, "seriesCacheLimit", cache_limit);
-  util_export(env, exports, "seriesCacheCommitted", cache_committed);
-  util_export(env, exports, "seriesCacheRolledBack", cache_rolled_back);
-  util_export(env, exports, "seriesCacheForget", cache_forget);
-  util_export(env, exports, "seriesCacheStatus", cache_status);
-  util_export(env, exports, "seriesCacheClose", cache_close);
-  util_export(env, exports, "metricDecode", decode);
-  util_export(env, exports, "metricUnresolved", unresolved);
-  util_export(env, exports, "metricResolve", resolve);
-  util_export(env, exports, "metricSort", sort);
-  util_export(env, exports, "metricSlice", slice);
-  util_export(env, exports, "metricOldest", oldest);
-  util_export(env, exports, "metricLeft", left);
-  util_export(env, exports, "metricAgain", again);
+  util_export(env, exports, "seriesCacheOpen", series_cache_open_js);
+  util_export(env, exports, "seriesCacheLimit", series_cache_limit_js);
+  util_export(env, exports, "seriesCacheCommitted", series_cache_committed_js);
+  util_export(env, exports, "seriesCacheRolledBack", series_cache_rolled_back_js);
+  util_export(env, exports, "seriesCacheForget", series_cache_forget_js);
+  util_export(env, exports, "seriesCacheStatus", series_cache_status_js);
+  util_export(env, exports, "seriesCacheClose", series_cache_close_js);
+  util_export(env, exports, "metricDecode", metric_decode_js);
+  util_export(env, exports, "metricUnresolved", metric_unresolved_js);
+  util_export(env, exports, "metricResolve", metric_resolve_js);
+  util_export(env, exports, "metricSort", metric_sort_js);
+  util_export(env, exports, "metricSlice", metric_slice_js);
+  util_export(env, exports, "metricOldest", metric_oldest_js);
+  util_export(env, exports, "metricLeft", metric_left_js);
+  util_export(env, exports, "metricAgain", metric_again_js);
   return exports;
 }

@@ -10,14 +10,14 @@ napi_value drain_report_object(napi_env env, const struct drain_report *report) 
       [DRAIN_LAPPED] = "lapped",         [DRAIN_CORRUPT] = "corrupt",
       [DRAIN_GAP] = "gap",               [DRAIN_PRESSURE] = "pressure",
       [DRAIN_GENERATION] = "generation", [DRAIN_REATTACHED] = "reattached",
-      [DRAIN_FINISHED] = "finished",
+      [DRAIN_FINISHED] = "finished",     [DRAIN_REGRESSED] = "regressed",
   };
   napi_value object = util_object(env);
   util_set_string(env, object, "type", names[report->kind]);
   switch (report->kind) {
     case DRAIN_AVAILABLE:
       util_set_double(env, object, "index", report->index);
-      util_set_double(env, object, "rows", report->rows);
+      util_set_bool(env, object, "halfFull", report->half_full);
       break;
     case DRAIN_THROTTLED:
     case DRAIN_RESUMED:
@@ -31,6 +31,10 @@ napi_value drain_report_object(napi_env env, const struct drain_report *report) 
     case DRAIN_GAP:
       util_set_u64(env, object, "first", report->first);
       util_set_u64(env, object, "last", report->second);
+      break;
+    case DRAIN_REGRESSED:
+      util_set_u64(env, object, "newest", report->first);
+      util_set_u64(env, object, "known", report->second);
       break;
     case DRAIN_PRESSURE:
       util_set_double(env, object, "level", report->level);

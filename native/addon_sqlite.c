@@ -349,6 +349,25 @@ static napi_value chunk_object(napi_env env, const struct cursor_chunk *chunk, n
   return result;
 }
 
+static napi_value cursor_advance_call(napi_env env, napi_callback_info info) {
+  napi_value arguments[4];
+  int64_t handle;
+  int64_t records;
+  int64_t bytes;
+  int64_t ms;
+  if (!util_args(env, info, 4, arguments, NULL)) return NULL;
+  if (!util_int(env, arguments[1], "maxRecords", 1, UINT32_MAX, &records)) return NULL;
+  if (!util_int(env, arguments[2], "maxBytes", 1, UINT32_MAX, &bytes)) return NULL;
+  if (!util_int(env, arguments[3], "ms", 1, UINT32_MAX, &ms)) return NULL;
+  struct cursor *cursor = own_cursor(env, arguments[0], &handle);
+  if (cursor == NULL) return NULL;
+  bool is_ready = cursor_advance(cursor, (uint32_t)records, (size_t)bytes, (uint64_t)ms * UINT64_C(1000000));
+  napi_value result = NULL;
+  napi_get_boolean(env, is_ready, &result);
+  handle_release(handle);
+  return result;
+}
+
 static napi_value cursor_fetch_call(napi_env env, napi_callback_info info) {
   napi_value arguments[4];
   int64_t handle;
@@ -386,6 +405,7 @@ napi_value addon_sqlite_init(napi_env env, napi_value exports) {
   util_export(env, exports, "slotYieldableEnd", slot_yieldable_end_call);
   util_export(env, exports, "slotYield", slot_yield_call);
   util_export(env, exports, "cursorOpen", cursor_open_call);
+  util_export(env, exports, "cursorAdvance", cursor_advance_call);
   util_export(env, exports, "cursorFetch", cursor_fetch_call);
   util_export(env, exports, "cursorClose", cursor_close_call);
   return exports;

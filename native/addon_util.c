@@ -194,6 +194,12 @@ void util_set_double(napi_env env, napi_value object, const char *key, double va
   util_set(env, object, key, util_new_double(env, value));
 }
 
+void util_set_bool(napi_env env, napi_value object, const char *key, bool value) {
+  napi_value boolean = NULL;
+  napi_get_boolean(env, value, &boolean);
+  util_set(env, object, key, boolean);
+}
+
 void util_set_string(napi_env env, napi_value object, const char *key, const char *value) {
   util_set(env, object, key, util_new_string(env, value));
 }

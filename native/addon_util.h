@@ -53,6 +53,7 @@ napi_value util_undefined(napi_env env);
 void util_set(napi_env env, napi_value object, const char *key, napi_value value);
 void util_set_u64(napi_env env, napi_value object, const char *key, uint64_t value);
 void util_set_double(napi_env env, napi_value object, const char *key, double value);
+void util_set_bool(napi_env env, napi_value object, const char *key, bool value);
 void util_set_string(napi_env env, napi_value object, const char *key, const char *value);
 
 /*

@@ -64,6 +64,12 @@ void channel_limit(struct channel *channel, uint32_t max_rows) {
   pthread_mutex_unlock(&channel->lock);
 }
 
+/* Beyond half of its room, in rows or in bytes: time to take what is there (ING-52). */
+static bool half_full(struct channel *channel) {
+  const struct buffer *filling = channel_filling(channel);
+  return filling->rows > channel->max_rows / 2 || filling->length > channel->max_bytes / 2;
+}
+
 void channel_status(struct channel *channel, struct channel_status *status) {
   pthread_mutex_lock(&channel->lock);
   const struct buffer *filling = channel_filling(channel);
@@ -72,6 +78,7 @@ void channel_status(struct channel *channel, struct channel_status *status) {
       .max_rows = channel->max_rows,
       .blocked = channel->blocked,
       .bytes = filling->length,
+      .half_full = half_full(channel),
   };
   pthread_mutex_unlock(&channel->lock);
 }
@@ -171,7 +178,8 @@ enum channel_result channel_begin(struct channel *channel, size_t need, size_t w
   room->at = filling->bytes + filling->length;
   room->bytes = bytes;
   room->rows = channel->max_rows - filling->rows;
-  channel->rows_at_begin = filling->rows;
+  channel->began_empty = filling->rows == 0;
+  channel->began_half_full = half_full(channel);
   return CHANNEL_OK;
 }
 
@@ -200,11 +208,9 @@ void channel_account(struct channel *channel, struct channel_feed *feed, struct 
 }
 
 void channel_end(struct channel *channel, struct channel_change *change) {
-  uint32_t rows = channel_filling(channel)->rows, before = channel->rows_at_begin;
-  uint32_t half = channel->max_rows / 2;
-  change->rows = rows;
-  change->turned_nonempty = before == 0 && rows > 0;
-  change->passed_half = before <= half && rows > half;
+  change->half_full = half_full(channel);
+  change->turned_nonempty = channel->began_empty && channel_filling(channel)->rows > 0;
+  change->passed_half = !channel->began_half_full && change->half_full;
   pthread_mutex_unlock(&channel->lock);
 }
 
@@ -270,19 +276,16 @@ static void split(struct channel *channel, struct buffer *head, struct buffer *t
   size_t at = 0;
   uint32_t rows = 0, gaps = 0;
   for (struct channel_feed *feed = channel->feeds; feed != NULL; feed = feed->next) {
-    feed->split_last = 0;
-    feed->split_first = 0;
-    feed->split_ts = feed->fill_previous_ts;
-    feed->split_has_ts = feed->fill_has_previous;
+    feed->cut = (struct feed_cut){.has_ts = feed->fill_has_previous, .ts = feed->fill_previous_ts};
   }
   for (; rows < channel->max_rows; rows++) {
     const uint8_t *entry = head->bytes + at;
     struct channel_feed *feed = feed_of(channel, entry_cpu(entry), entry_first(entry));
     if (feed != NULL) {
-      feed->split_last = entry_last(entry);
+      feed->cut.last = entry_last(entry);
       if (!entry_is_gap(entry)) {
-        feed->split_has_ts = true;
-        feed->split_ts = read_u64(entry + KMES_TIMESTAMP);
+        feed->cut.has_ts = true;
+        feed->cut.ts = read_u64(entry + KMES_TIMESTAMP);
       }
     }
     gaps += entry_is_gap(entry);
@@ -293,7 +296,7 @@ static void split(struct channel *channel, struct buffer *head, struct buffer *t
   for (size_t i = 0; i < rest; i += entry_size(tail->bytes + i)) {
     const uint8_t *entry = tail->bytes + i;
     struct channel_feed *feed = feed_of(channel, entry_cpu(entry), entry_first(entry));
-    if (feed != NULL && feed->split_first == 0) feed->split_first = entry_first(entry);
+    if (feed != NULL && feed->cut.rest_first == 0) feed->cut.rest_first = entry_first(entry);
   }
   tail->length = rest;
   tail->rows = head->rows - rows;
@@ -306,22 +309,20 @@ static void split(struct channel *channel, struct buffer *head, struct buffer *t
   head->events = rows - gaps;
 }
 
-/* The filling entries of a feed become the segment's; with a split, only the first part. */
-static void hand_over(struct channel_feed *feed, bool was_split) {
-  if (feed->fill_first == 0) return;
-  uint64_t out_last = was_split ? feed->split_last : feed->fill_last;
-  uint64_t rest = was_split ? feed->split_first : 0;
-  if (out_last == 0) return; /* everything of this feed is in the second part */
+/* The filling entries of a feed become the segment's, up to its cut. */
+static void hand_over(struct channel_feed *feed) {
+  const struct feed_cut *cut = &feed->cut;
+  if (feed->fill_first == 0 || cut->last == 0) return; /* it has nothing, or all behind the cut */
   feed->out_first = feed->fill_first;
-  feed->out_last = out_last;
+  feed->out_last = cut->last;
   feed->out_previous_ts = feed->fill_previous_ts;
   feed->out_has_previous = feed->fill_has_previous;
-  feed->fill_first = rest;
-  if (rest != 0) {
-    feed->fill_previous_ts = feed->split_ts;
-    feed->fill_has_previous = feed->split_has_ts;
+  feed->fill_first = cut->rest_first;
+  if (cut->rest_first != 0) {
+    feed->fill_previous_ts = cut->ts;
+    feed->fill_has_previous = cut->has_ts;
   }
-  track_move(feed->track, feed->lane, LANE_FILLING, rest, LANE_OUT, feed->out_first);
+  track_move(feed->track, feed->lane, LANE_FILLING, cut->rest_first, LANE_OUT, feed->out_first);
 }
 
 int channel_take(struct channel *channel, struct segment_info *info) {
@@ -353,10 +354,13 @@ int channel_take(struct channel *channel, struct segment_info *info) {
     errno = ENOMEM;
     return -1;
   }
+  for (struct channel_feed *feed = channel->feeds; feed != NULL; feed = feed->next) {
+    feed->cut = (struct feed_cut){.last = feed->fill_last};
+  }
   if (over) split(channel, head, other);
   atomic_fetch_add_explicit(&channel->references, 1, memory_order_relaxed);
   for (struct channel_feed *feed = channel->feeds; feed != NULL; feed = feed->next) {
-    hand_over(feed, over);
+    hand_over(feed);
   }
   channel->filling ^= 1;
   channel->out = true;

@@ -55,6 +55,7 @@ struct segment_run {
 struct channel_status {
   uint32_t rows, max_rows, blocked;
   size_t bytes;
+  bool half_full; /* as in channel_change */
 };
 
 struct segment_watermark {
@@ -108,11 +109,14 @@ struct channel_room {
   uint32_t rows;  /* how many entries fit */
 };
 
-/* What an append did to the occupancy, so that the appender reports seldom. */
+/*
+ * What an append did to the occupancy, so that the appender reports seldom. Half full: in rows or in
+ * bytes, for either of them makes appenders wait when it is used up.
+ */
 struct channel_change {
   bool turned_nonempty;
   bool passed_half;
-  uint32_t rows;
+  bool half_full;
 };
 
 /*

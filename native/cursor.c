@@ -10,6 +10,7 @@ SQLITE_EXTENSION_INIT3
 #include "number.h"
 #include "result_frame.h"
 #include "row_value.h"
+#include "sliced_call.h"
 
 /* SQLite's order of value classes (QL-71). */
 enum key_class { KEY_NULL, KEY_NUMBER, KEY_TEXT, KEY_BLOB };
@@ -52,6 +53,13 @@ struct cursor {
   char message[256];
   struct record_builder builder;
   struct msgpack_writer writer;
+  /* Builds a frame, which may take several slices. */
+  struct sliced_call *building;
+  uint32_t max_records;
+  size_t max_bytes;
+  /* The frame is built, or the cursor has failed over it; cursor_fetch gives it out. */
+  bool is_ready;
+  struct cursor_chunk chunk;
 };
 
 /* A much larger buffer than usual is not kept for the next frame. */
@@ -70,7 +78,8 @@ struct cursor *cursor_new(const struct cursor_options *options) {
   cursor->parts = calloc(options->parts + 1, sizeof *cursor->parts);
   cursor->heap = calloc(options->parts + 1, sizeof *cursor->heap);
   cursor->keys = calloc(options->parts * options->keys + 1, sizeof *cursor->keys);
-  if (cursor->parts == NULL || cursor->heap == NULL || cursor->keys == NULL) {
+  cursor->building = sliced_call_new();
+  if (cursor->parts == NULL || cursor->heap == NULL || cursor->keys == NULL || cursor->building == NULL) {
     cursor_free(cursor);
     return NULL;
   }
@@ -90,14 +99,27 @@ static void finalize_all(struct cursor *cursor) {
   cursor->heap_count = 0;
 }
 
+/* Ends the step that is under way, and takes no more: a statement cannot be finalised in the middle of a step. */
+static void abandon_frame(struct cursor *cursor) {
+  if (cursor->building == NULL || !sliced_call_is_under_way(cursor->building)) return;
+  cursor->error = SQLITE_INTERRUPT;
+  for (size_t i = 0; i < cursor->count; i++) {
+    sqlite3_stmt *statement = cursor->parts[i].statement;
+    if (statement != NULL) sqlite3_interrupt(sqlite3_db_handle(statement));
+  }
+  sliced_call_run(cursor->building, UINT64_MAX);
+}
+
 void cursor_end(struct cursor *cursor) {
+  abandon_frame(cursor);
   finalize_all(cursor);
   if (cursor->error == SQLITE_OK) cursor->error = SQLITE_MISUSE;
 }
 
 void cursor_free(struct cursor *cursor) {
   if (cursor == NULL) return;
-  finalize_all(cursor);
+  cursor_end(cursor);
+  sliced_call_free(cursor->building);
   record_builder_free(&cursor->builder);
   msgpack_writer_free(&cursor->writer);
   free(cursor->options.descending);
@@ -219,6 +241,7 @@ static void sift_down(struct cursor *cursor, size_t at) {
 
 /* Moves a part to its next row: SQLITE_ROW, SQLITE_DONE (its statement is gone), or an error. */
 static int advance(struct cursor *cursor, struct part *part) {
+  if (cursor->error != SQLITE_OK) return cursor->error;
   int rc = sqlite3_step(part->statement);
   if (rc == SQLITE_ROW) {
     for (size_t i = 0; i < cursor->options.keys; i++) load_key(&part->keys[i], part->statement, (int)i);
@@ -295,8 +318,8 @@ static int consume(struct cursor *cursor, uint32_t *records) {
   return SQLITE_OK;
 }
 
-int cursor_fetch(struct cursor *cursor, uint32_t max_records, size_t max_bytes, struct cursor_chunk *chunk) {
-  if (cursor->error != SQLITE_OK) return cursor->error;
+/* The whole of a frame, in the slices of cursor_advance; an SQLite result code. */
+static int build_frame(struct cursor *cursor) {
   struct msgpack_writer *writer = &cursor->writer;
   if (writer->capacity > KEPT_CAPACITY) msgpack_writer_free(writer);
   writer->length = 0;
@@ -304,14 +327,36 @@ int cursor_fetch(struct cursor *cursor, uint32_t max_records, size_t max_bytes, 
   int rc = cursor->started ? SQLITE_OK : start(cursor);
   uint32_t records = 0;
   /* At least one record, whatever its size, or a caller would make no headway. */
-  while (rc == SQLITE_OK && cursor->heap_count > 0 && records < max_records &&
-         (records == 0 || writer->length < max_bytes)) {
+  while (rc == SQLITE_OK && cursor->heap_count > 0 && records < cursor->max_records &&
+         (records == 0 || writer->length < cursor->max_bytes)) {
     rc = consume(cursor, &records);
     if (writer->failed) rc = fail(cursor, SQLITE_NOMEM, "out of memory");
   }
   if (rc != SQLITE_OK) return rc;
   if (writer->failed) return fail(cursor, SQLITE_NOMEM, "out of memory");
   if (!result_frame_end(writer, frame, records)) return fail(cursor, SQLITE_TOOBIG, "a record exceeds 4 GiB");
-  *chunk = (struct cursor_chunk){records, cursor->heap_count == 0, writer->bytes, writer->length};
+  cursor->chunk = (struct cursor_chunk){records, cursor->heap_count == 0, writer->bytes, writer->length};
   return SQLITE_OK;
+}
+
+static void build(void *argument) {
+  build_frame(argument);
+}
+
+bool cursor_advance(struct cursor *cursor, uint32_t max_records, size_t max_bytes, uint64_t ns) {
+  if (cursor->is_ready || cursor->error != SQLITE_OK) return true;
+  if (!sliced_call_is_under_way(cursor->building)) {
+    cursor->max_records = max_records;
+    cursor->max_bytes = max_bytes;
+    sliced_call_begin(cursor->building, build, cursor);
+  }
+  cursor->is_ready = sliced_call_run(cursor->building, ns);
+  return cursor->is_ready;
+}
+
+int cursor_fetch(struct cursor *cursor, uint32_t max_records, size_t max_bytes, struct cursor_chunk *chunk) {
+  cursor_advance(cursor, max_records, max_bytes, UINT64_MAX);
+  cursor->is_ready = false;
+  *chunk = cursor->chunk;
+  return cursor->error;
 }

@@ -63,6 +63,13 @@ bool cursor_is_own(const struct cursor *cursor);
 int cursor_add(struct cursor *cursor, sqlite3 *db, const char *sql, size_t length, sqlite3_stmt **statement);
 
 /*
+ * Works at the frame that cursor_fetch gives out next, for about `ns`; UINT64_MAX = until it is ready. True when
+ * it is, or the cursor has failed. A frame is of the size that was asked for when it was begun. Until it is ready
+ * nothing else may use the connections.
+ */
+bool cursor_advance(struct cursor *cursor, uint32_t max_records, size_t max_bytes, uint64_t ns);
+
+/*
  * Builds a frame of at most `max_records` records that ends with the record passing `max_bytes`.
  * Returns SQLITE_OK or the error that ended the cursor, which then stays its answer.
  */

@@ -70,11 +70,12 @@ static void on_note(void *context, const struct pump_note *note) {
       [PUMP_LAPPED] = DRAIN_LAPPED,
       [PUMP_CORRUPT] = DRAIN_CORRUPT,
       [PUMP_GAP] = DRAIN_GAP,
+      [PUMP_REGRESSED] = DRAIN_REGRESSED,
   };
   const struct drain_report what = {
       .kind = kinds[note->kind],
       .index = note->lane,
-      .rows = note->rows,
+      .half_full = note->half_full,
       .first = note->first,
       .second = note->second,
   };

@@ -19,6 +19,7 @@ enum drain_report_kind {
   DRAIN_LAPPED,
   DRAIN_CORRUPT,
   DRAIN_GAP,
+  DRAIN_REGRESSED,
   DRAIN_PRESSURE,
   DRAIN_GENERATION,
   DRAIN_REATTACHED,
@@ -27,9 +28,10 @@ enum drain_report_kind {
 
 struct drain_report {
   enum drain_report_kind kind;
-  uint32_t index, rows;   /* available, throttled, resumed */
-  uint64_t first, second; /* lapped, corrupt: from, to. gap: first, last. generation, finished:
-                             last sequence. reattached: generation, capacity */
+  uint32_t index;         /* available, throttled, resumed */
+  bool half_full;         /* available */
+  uint64_t first, second; /* lapped, corrupt: from, to. gap: first, last. regressed: newest, known.
+                             generation, finished: last sequence. reattached: generation, capacity */
   int level;              /* pressure */
   double fill;
 };

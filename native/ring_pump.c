@@ -53,12 +53,25 @@ void pump_stop(struct pump *pump) {
 void pump_read_from(struct pump *pump, const uint8_t *page, const uint8_t *data,
                     uint64_t capacity) {
   ring_reader_start(&pump->reader, page, data, capacity, pump->reader.cpu);
+  pump->newest = 0;
+  pump->regressed = false;
   set(&pump->counters.read_pos, pump->reader.read_pos);
 }
 
 static void note_jump(struct pump *pump, enum pump_note_kind kind, const struct ring_event *event) {
+  /* What was jumped over may have been the newest. */
+  pump->newest = 0;
   set(&pump->counters.read_pos, pump->reader.read_pos);
   struct pump_note note = {.kind = kind, .first = event->from, .second = event->to};
+  pump->notify(pump->context, &note);
+}
+
+/* The ring is read to its end, which in a ring of this boot is at or above all that is known of it. */
+static void note_end(struct pump *pump) {
+  if (pump->regressed || pump->newest == 0 || pump->newest >= pump->sequence.last) return;
+  pump->regressed = true;
+  struct pump_note note = {
+      .kind = PUMP_REGRESSED, .first = pump->newest, .second = pump->sequence.last};
   pump->notify(pump->context, &note);
 }
 
@@ -85,6 +98,7 @@ static void sift(struct pump *pump, uint8_t *bytes, size_t length, uint32_t max_
     if (size == 0) return;
     uint64_t sequence = read_u64(event + KMES_SEQUENCE);
     uint64_t timestamp = read_u64(event + KMES_TIMESTAMP);
+    if (sequence > pump->newest) pump->newest = sequence;
     switch (sequence_judge(&pump->sequence, sequence, timestamp, &out->gap)) {
       case SEQUENCE_HOLE:
         out->hole = true;
@@ -150,6 +164,7 @@ enum pump_result pump_step(struct pump *pump, uint64_t limit) {
   struct ring_event event;
   switch (ring_next(&pump->reader, limit, &event)) {
     case RING_EMPTY:
+      note_end(pump);
       return PUMP_EMPTY;
     case RING_LAPPED:
       note_jump(pump, PUMP_LAPPED, &event);
@@ -195,7 +210,7 @@ enum pump_result pump_step(struct pump *pump, uint64_t limit) {
   set(&pump->counters.last_sequence, pump->sequence.last);
   add(&pump->counters.events, sifted.append.events);
   if (change.turned_nonempty || change.passed_half) {
-    struct pump_note note = {.kind = PUMP_AVAILABLE, .lane = pump->turn, .rows = change.rows};
+    struct pump_note note = {.kind = PUMP_AVAILABLE, .lane = pump->turn, .half_full = change.half_full};
     pump->notify(pump->context, &note);
   }
   if (gap) {

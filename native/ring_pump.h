@@ -17,12 +17,13 @@ struct pump_lane {
   struct channel_feed *feed;
 };
 
-enum pump_note_kind { PUMP_AVAILABLE, PUMP_LAPPED, PUMP_CORRUPT, PUMP_GAP };
+enum pump_note_kind { PUMP_AVAILABLE, PUMP_LAPPED, PUMP_CORRUPT, PUMP_GAP, PUMP_REGRESSED };
 
 struct pump_note {
   enum pump_note_kind kind;
-  uint32_t lane, rows;    /* PUMP_AVAILABLE */
-  uint64_t first, second; /* from/to, or first/last missing */
+  uint32_t lane;          /* PUMP_AVAILABLE */
+  bool half_full;         /* PUMP_AVAILABLE */
+  uint64_t first, second; /* from/to, first/last missing, or newest/known */
 };
 
 typedef void (*pump_notify)(void *context, const struct pump_note *note);
@@ -40,6 +41,8 @@ struct pump {
   uint32_t lane_count, turn; /* turn: lane of the next new event (ING-31) */
   size_t run_bytes;          /* copy size for runs; shrinks while being lapped */
   size_t need;               /* PUMP_FULL: bytes the lane in turn lacks */
+  uint64_t newest;           /* highest sequence met in this ring since it was begun or jumped in */
+  bool regressed;            /* this ring was reported to begin anew */
   pump_notify notify;
   void *context;
   struct pump_counters counters;
@@ -62,7 +65,11 @@ bool pump_start(struct pump *pump, uint16_t cpu, struct channel *const *channels
                 size_t covered_count);
 void pump_stop(struct pump *pump);
 
-/* Reads from the tail of this ring on; events already seen are skipped by sequence (KMES-138). */
+/*
+ * Reads from the tail of this ring on; events already seen are skipped by sequence (KMES-138). A ring
+ * that holds nothing but such, and ends below what is known, has begun to count anew within the boot:
+ * PUMP_REGRESSED, once, for what it is losing leaves no other trace.
+ */
 void pump_read_from(struct pump *pump, const uint8_t *page, const uint8_t *data,
                     uint64_t capacity);
 

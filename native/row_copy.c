@@ -7,6 +7,8 @@ SQLITE_EXTENSION_INIT3
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "sliced_call.h"
+
 /* What a value costs in a table beside its bytes: header, rowid, its share of the b-tree. */
 #define VALUE_OVERHEAD 16
 
@@ -24,6 +26,12 @@ struct row_copy {
   bool emptying;
   int error;
   char message[256];
+  /* A read or a step, which may take several slices of time. */
+  struct sliced_call *working;
+  bool is_reading;
+  uint64_t max_rows;
+  uint64_t max_bytes;
+  struct row_copy_slice slice;
 };
 
 static const char *misfit(sqlite3_stmt *select, sqlite3_stmt *insert, const struct row_groups *groups) {
@@ -39,7 +47,9 @@ struct row_copy *row_copy_new(sqlite3_stmt *select, sqlite3_stmt *insert, struct
                               const char **error) {
   *error = misfit(select, insert, groups);
   struct row_copy *copy = *error == NULL ? calloc(1, sizeof *copy) : NULL;
-  if (copy == NULL) {
+  struct sliced_call *working = copy == NULL ? NULL : sliced_call_new();
+  if (working == NULL) {
+    free(copy);
     sqlite3_finalize(select);
     sqlite3_finalize(insert);
     row_groups_free(groups);
@@ -50,10 +60,20 @@ struct row_copy *row_copy_new(sqlite3_stmt *select, sqlite3_stmt *insert, struct
   copy->insert = insert;
   copy->columns = sqlite3_column_count(select);
   copy->groups = groups;
+  copy->working = working;
   return copy;
 }
 
+/* Ends what is under way: its statement cannot be finalised in the middle of it. */
+static void abandon(struct row_copy *copy) {
+  if (!sliced_call_is_under_way(copy->working)) return;
+  copy->error = SQLITE_INTERRUPT;
+  sqlite3_interrupt(sqlite3_db_handle(copy->select));
+  sliced_call_run(copy->working, UINT64_MAX);
+}
+
 void row_copy_end(struct row_copy *copy) {
+  abandon(copy);
   sqlite3_finalize(copy->select);
   sqlite3_finalize(copy->insert);
   copy->select = NULL;
@@ -66,6 +86,7 @@ void row_copy_end(struct row_copy *copy) {
 void row_copy_free(struct row_copy *copy) {
   if (copy == NULL) return;
   row_copy_end(copy);
+  sliced_call_free(copy->working);
   free(copy);
 }
 
@@ -112,6 +133,7 @@ static int insert(struct row_copy *copy) {
 
 /* Moves to the next row, unless one waits: SQLITE_ROW, SQLITE_DONE or an error. */
 static int next_row(struct row_copy *copy) {
+  if (copy->error != SQLITE_OK) return copy->error;
   if (copy->exhausted) return SQLITE_DONE;
   if (copy->waits) return SQLITE_ROW;
   int rc = sqlite3_step(copy->select);
@@ -147,10 +169,22 @@ static int read_on(struct row_copy *copy, uint64_t *rows, uint64_t max_rows) {
   }
 }
 
-bool row_copy_read(struct row_copy *copy, uint64_t max_rows) {
-  if (copy->error != SQLITE_OK) return true;
+static void read_rows(void *argument) {
+  struct row_copy *copy = argument;
   uint64_t rows = 0;
-  return read_on(copy, &rows, max_rows) != SQLITE_OK;
+  copy->is_reading = read_on(copy, &rows, copy->max_rows) == SQLITE_OK;
+}
+
+enum row_copy_read row_copy_read(struct row_copy *copy, uint64_t max_rows, uint64_t ns) {
+  if (copy->error != SQLITE_OK) return ROW_COPY_WAITS;
+  if (!sliced_call_is_under_way(copy->working)) {
+    copy->max_rows = max_rows;
+    copy->is_reading = true;
+    sliced_call_begin(copy->working, read_rows, copy);
+  }
+  if (!copy->is_reading) return ROW_COPY_WAITS;
+  if (!sliced_call_run(copy->working, ns)) return ROW_COPY_SEARCHES;
+  return copy->is_reading ? ROW_COPY_READS : ROW_COPY_WAITS;
 }
 
 /* The size of what comes next into the table, once it is known. */
@@ -168,14 +202,16 @@ static int next_insert(struct row_copy *copy, uint64_t *rows, uint64_t max_rows,
   }
 }
 
-static int copy_slice(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, struct row_copy_slice *slice) {
+static int copy_slice(struct row_copy *copy) {
+  struct row_copy_slice *slice = &copy->slice;
+  *slice = (struct row_copy_slice){0};
   uint64_t bytes = 0;
-  while (slice->rows < max_rows) {
+  while (slice->rows < copy->max_rows) {
     uint64_t size;
-    int rc = next_insert(copy, &slice->rows, max_rows, &size);
+    int rc = next_insert(copy, &slice->rows, copy->max_rows, &size);
     slice->done = rc == SQLITE_DONE;
     if (rc != SQLITE_ROW) return slice->done ? SQLITE_OK : rc;
-    bool waits = bytes + size > max_bytes;
+    bool waits = bytes + size > copy->max_bytes;
     if (copy->groups == NULL) copy->waits = waits;
     if (waits) {
       slice->waiting = size;
@@ -190,10 +226,26 @@ static int copy_slice(struct row_copy *copy, uint64_t max_rows, uint64_t max_byt
   return SQLITE_OK;
 }
 
-int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, struct row_copy_slice *slice) {
+static void step(void *argument) {
+  copy_slice(argument);
+}
+
+int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, uint64_t ns,
+                  struct row_copy_slice *slice) {
   *slice = (struct row_copy_slice){0};
-  int rc = copy->error != SQLITE_OK ? copy->error : copy_slice(copy, max_rows, max_bytes, slice);
+  if (copy->error == SQLITE_OK) {
+    /* A read that is under way comes first, and then the step takes its time. */
+    bool reads = sliced_call_is_under_way(copy->working) && copy->is_reading;
+    if (reads && !sliced_call_run(copy->working, ns)) return SQLITE_OK;
+    if (!sliced_call_is_under_way(copy->working) && copy->error == SQLITE_OK) {
+      copy->max_rows = max_rows;
+      copy->max_bytes = max_bytes;
+      copy->is_reading = false;
+      sliced_call_begin(copy->working, step, copy);
+    }
+    if (sliced_call_run(copy->working, ns)) *slice = copy->slice;
+  }
   /* Its statements go, so that no read transaction outlives the failure. */
   if (copy->error != SQLITE_OK) row_copy_end(copy);
-  return rc;
+  return copy->error;
 }

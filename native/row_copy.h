@@ -34,18 +34,29 @@ void row_copy_end(struct row_copy *copy);
 void row_copy_free(struct row_copy *copy);
 bool row_copy_is_own(const struct row_copy *copy);
 
+enum row_copy_read {
+  /* All the rows that were asked for are in their groups. */
+  ROW_COPY_READS,
+  /* The time is over, and the search for the next row goes on the next time. */
+  ROW_COPY_SEARCHES,
+  /* It is up to row_copy_step now, be it to insert, to go on with a step, to end or to fail. */
+  ROW_COPY_WAITS,
+};
+
 /*
- * Reads on without inserting, on any thread while nobody else uses the copy or the connection it reads
- * from: at most `max_rows` rows into groups, or up to one that is copied as it is. True when it is up to
- * row_copy_step now, be it to insert, to end or to fail.
+ * Reads on without inserting, for about `ns`, on any thread while nobody else uses the copy or the connection it
+ * reads from: at most `max_rows` rows into groups, or up to one that is copied as it is.
  */
-bool row_copy_read(struct row_copy *copy, uint64_t max_rows);
+enum row_copy_read row_copy_read(struct row_copy *copy, uint64_t max_rows, uint64_t ns);
 
 /*
  * Copies until `max_rows` are read or inserted, or the next to insert would take all of the slice past
- * `max_bytes` (values, plus 16 per value). Returns SQLITE_OK or the error that ended the copy, which then stays its answer.
+ * `max_bytes` (values, plus 16 per value), for about `ns` (UINT64_MAX = however long it takes). When that time is
+ * over `slice` is empty, and the next call goes on, with the limits the step was begun with. Returns SQLITE_OK or
+ * the error that ended the copy, which then stays its answer.
  */
-int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, struct row_copy_slice *slice);
+int row_copy_step(struct row_copy *copy, uint64_t max_rows, uint64_t max_bytes, uint64_t ns,
+                  struct row_copy_slice *slice);
 
 /* What the last failing step had to say. */
 const char *row_copy_message(const struct row_copy *copy);

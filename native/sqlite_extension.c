@@ -24,6 +24,7 @@ int sqlite3_eventd_init(sqlite3 *db, char **error, const sqlite3_api_routines *a
   if (rc == SQLITE_OK) rc = sqlite_ranges_register(db);
   if (rc == SQLITE_OK) rc = sqlite_group_register(db);
   if (rc == SQLITE_OK) rc = sqlite_shown_register(db);
+  if (rc == SQLITE_OK) rc = sqlite_file_register(db);
   if (rc == SQLITE_OK) rc = sqlite_wal_register(db);
   if (rc == SQLITE_OK) rc = sqlite_read_ahead_register(db);
   if (rc == SQLITE_OK) rc = sqlite_slot_register(db);

@@ -27,6 +27,10 @@ int sqlite_group_register(sqlite3 *db);
 int sqlite_shown_register(sqlite3 *db);
 /* eventd_slot, and with it the connection's slot. */
 int sqlite_slot_register(sqlite3 *db);
+/* The file of the connection's main database; NULL for one in memory. */
+sqlite3_file *sqlite_main_file(sqlite3 *db);
+/* eventd_file_header. */
+int sqlite_file_register(sqlite3 *db);
 /* eventd_keep_wal. */
 int sqlite_wal_register(sqlite3 *db);
 /* eventd_read_ahead. */

@@ -27,6 +27,7 @@ SQLITE_EXTENSION_INIT3
 #include "number.h"
 #include "payload_number.h"
 #include "record.h"
+#include "sliced_call.h"
 #include "sqlite_parts.h"
 #include "sqlite_payload.h"
 
@@ -52,6 +53,7 @@ static struct msgpack_path *parse_path(const uint8_t *text, size_t length) {
 }
 
 bool payload_find(sqlite3_context *context, sqlite3_value **argv, struct msgpack_item *item) {
+  sliced_call_glance();
   struct msgpack_path *path = sqlite3_get_auxdata(context, 1);
   struct msgpack_path *parsed = NULL;
   if (sqlite3_value_type(argv[0]) != SQLITE_BLOB) return false;

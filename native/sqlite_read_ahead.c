@@ -11,6 +11,8 @@
  * The file's methods are replaced by a copy with another xRead. A VFS around the usual one would do
  * the same, but must be known when the connection is opened, and better-sqlite3 opens with the
  * default one.
+ *
+ * Before each read of a page, a call that reads in slices of time may end its slice.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,6 +20,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "sliced_call.h"
 #include "sqlite3ext.h"
 SQLITE_EXTENSION_INIT3
 
@@ -87,6 +90,7 @@ static void fetch(struct read_ahead *ahead, sqlite3_file *file, sqlite3_int64 fr
 
 static int read_page(sqlite3_file *file, void *page, int length, sqlite3_int64 offset) {
   struct read_ahead *ahead = (struct read_ahead *)file->pMethods;
+  sliced_call_look();
   uint64_t began = clock_monotonic();
   int rc = ahead->original->xRead(file, page, length, offset);
   if (rc != SQLITE_OK) return rc;
@@ -109,17 +113,10 @@ static void release(void *pointer) {
   free(ahead);
 }
 
-/* NULL for a database in memory. */
-static sqlite3_file *main_file(sqlite3 *db) {
-  sqlite3_file *file = NULL;
-  int rc = sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
-  return rc == SQLITE_OK && file != NULL && file->pMethods != NULL ? file : NULL;
-}
-
 static void eventd_read_ahead(sqlite3_context *context, int argc, sqlite3_value **argv) {
   (void)argc, (void)argv;
   struct read_ahead *ahead = sqlite3_user_data(context);
-  sqlite3_file *file = main_file(sqlite3_context_db_handle(context));
+  sqlite3_file *file = sqlite_main_file(sqlite3_context_db_handle(context));
   if (file != NULL && ahead->original == NULL) {
     ahead->original = file->pMethods;
     ahead->methods = *file->pMethods;
@@ -131,7 +128,7 @@ static void eventd_read_ahead(sqlite3_context *context, int argc, sqlite3_value 
 
 int sqlite_read_ahead_register(sqlite3 *db) {
   /* Loaded into the connection once more: the state must outlive the file that refers to it. */
-  sqlite3_file *file = main_file(db);
+  sqlite3_file *file = sqlite_main_file(db);
   if (file != NULL && file->pMethods->xRead == read_page) return SQLITE_OK;
   struct read_ahead *ahead = calloc(1, sizeof *ahead);
   if (ahead == NULL) return SQLITE_NOMEM;

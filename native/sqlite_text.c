@@ -13,6 +13,7 @@
 SQLITE_EXTENSION_INIT3
 
 #include "ascii_match.h"
+#include "sliced_call.h"
 #include "sqlite_parts.h"
 
 static const enum ascii_form glob = ASCII_GLOB;
@@ -23,6 +24,7 @@ static const enum ascii_form ends = ASCII_ENDS;
 /* A constant pattern is prepared once per statement. */
 static void match(sqlite3_context *context, int argc, sqlite3_value **argv) {
   (void)argc;
+  sliced_call_glance();
   if (sqlite3_value_type(argv[0]) != SQLITE_TEXT || sqlite3_value_type(argv[1]) != SQLITE_TEXT) {
     sqlite3_result_int(context, 0);
     return;

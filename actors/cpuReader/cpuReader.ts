@@ -113,8 +113,8 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
       }),
     },
     actions: {
-      forwardAvailable: (_, { index, rows }) => {
-        shards[index]?.send({ type: 'batch.available', rows });
+      forwardAvailable: (_, { index, halfFull }) => {
+        shards[index]?.send({ type: 'batch.available', halfFull });
         builds[index]?.arrived();
       },
       forwardPressure: (_, { level, fill }) => {
@@ -122,6 +122,7 @@ export function startCpuReader(options: CpuReaderOptions): CpuReader {
         if (level !== 'normal') for (const build of builds) build?.pressed();
       },
       reportLoss: (_, { type, ...detail }) => reports$.next({ type: 'loss', cpu, what: type, detail }),
+      reportRegressed: (_, { newest, known }) => reports$.next({ type: 'regressed', cpu, newest, known }),
       reportAttachFailure: (_, detail) =>
         reports$.next({ type: 'loss', cpu, what: 'ring.attachFailed', detail }),
     },
@@ -194,7 +195,7 @@ function ringEvent(event: DrainEvent): CpuReaderEvent {
     case 'generation':
       return { type: 'ring.replaced', lastSequence: event.lastSequence };
     case 'available':
-      return { type: 'ring.available', index: event.index, rows: event.rows };
+      return { type: 'ring.available', index: event.index, halfFull: event.halfFull };
     case 'idle':
       return { type: 'ring.idle' };
     case 'throttled':
@@ -207,6 +208,8 @@ function ringEvent(event: DrainEvent): CpuReaderEvent {
       return { type: 'ring.corrupt', from: event.from, to: event.to };
     case 'gap':
       return { type: 'ring.gap', first: event.first, last: event.last };
+    case 'regressed':
+      return { type: 'ring.regressed', newest: event.newest, known: event.known };
     case 'reattached':
       return { type: 'ring.reattached', generation: event.generation, capacity: event.capacity };
     case 'finished':

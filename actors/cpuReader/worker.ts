@@ -13,6 +13,8 @@ import { type CpuReader, startCpuReader } from './cpuReader.js';
 
 export interface CpuReadersThreadData {
   readonly kmes: KmesSource;
+  /** 16 bytes: the boot that the resume points are of. */
+  readonly bootId: Uint8Array;
   readonly emergencyPercent: number;
   readonly shards: readonly {
     readonly shard: number;
@@ -54,7 +56,7 @@ function start(): void {
       resume,
       shards: shards.flatMap((shard) => writers.get(shard) ?? []),
       emergencyPercent: data.emergencyPercent,
-      attach: (number) => attachRing(data.kmes, number),
+      attach: (number) => attachRing(data.kmes, number, data.bootId),
     });
     feed.watch(reader.actor);
     return reader;

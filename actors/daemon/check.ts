@@ -157,7 +157,7 @@ function checkRings(source: KmesSource, findings: Findings): number {
   checkKmesSource(source, bootId.guid);
   if (source.kind === 'kernel') {
     // The kernel tells how many there are only by attaching them.
-    const rings = attachAllRings(source);
+    const rings = attachAllRings(source, bootId.guid);
     for (const { ring } of rings) native.ringClose(ring);
     findings.ok(`${rings.length} event rings of the kernel`);
     return rings.length;

@@ -41,7 +41,10 @@ export class Configuration {
   readonly #name: string;
   readonly #log: ProcessLog;
   readonly #changed$ = new Subject<void>();
+  /** What has been told and still holds: problems, changes that wait for a start, why nothing can be read. */
   readonly #reported = new Set<string>();
+  #deferred: ReadonlySet<string> = new Set();
+  #keptFor: string | null = null;
   #watch: RegistryWatch | null = null;
   #settings: Settings;
   /** As they were read last, the source of `#settings` and of the report. */
@@ -132,14 +135,17 @@ export class Configuration {
       await this.#registry.refresh();
       values = await this.#registry.readValues(EVENTD_KEY);
     } catch (error) {
-      this.#log.warn(`configuration kept: ${messageOf(error)}`);
+      this.#kept(messageOf(error));
       this.#rereadAfter(error);
       return [];
     }
+    this.#keptFor = null;
     this.#forgetReread();
     const { settings, applied, deferredRestart, problems } = applyChange(this.#settings, values);
     for (const { message } of freshProblems(this.#reported, problems)) this.#log.warn(message);
-    for (const key of deferredRestart) this.#log.info(`${key} changed; it takes effect at the next start`);
+    for (const key of deferredRestart)
+      if (!this.#deferred.has(key)) this.#log.info(`${key} changed; it takes effect at the next start`);
+    this.#deferred = new Set(deferredRestart);
     this.#settings = settings;
     this.#values = values;
     return applied;
@@ -157,6 +163,11 @@ export class Configuration {
     this.#watch?.close();
     this.#changed$.complete();
     await this.#registry.close();
+  }
+
+  #kept(reason: string): void {
+    if (reason !== this.#keptFor) this.#log.warn(`configuration kept: ${reason}`);
+    this.#keptFor = reason;
   }
 
   /**

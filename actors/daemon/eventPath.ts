@@ -26,7 +26,7 @@ import { PathReports, type PathReportsOptions } from './pathReports.js';
 import { present } from './present.js';
 import type { PathSurvey } from './survey.js';
 
-export interface EventPathOptions extends PathReportsOptions {
+export interface EventPathOptions extends Omit<PathReportsOptions, 'onStorageError'> {
   readonly log: ProcessLog;
   readonly kmes: KmesSource;
   /** 16 bytes: the running boot. */
@@ -62,7 +62,7 @@ export class EventPath {
 
   constructor(options: EventPathOptions) {
     this.#options = options;
-    this.#reports = new PathReports(options);
+    this.#reports = new PathReports({ ...options, onStorageError: (event) => this.queue(event) });
   }
 
   /** Times it was started again. */
@@ -86,7 +86,7 @@ export class EventPath {
 
   /** The rings first: their number decides the number of shards (LIFE-134). @throws KmesError */
   mapRings(): void {
-    this.#rings = attachAllRings(this.#options.kmes);
+    this.#rings = attachAllRings(this.#options.kmes, this.#options.bootId);
     this.#cpus = this.#rings.length;
   }
 

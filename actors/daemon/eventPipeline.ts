@@ -11,6 +11,7 @@ import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import { native, type RingInfo } from '../../src/native/addon.js';
 import { assignShards } from '../../src/stores/assignment.js';
 import type { ShardPlan } from '../../src/stores/eventStore.js';
+import type { LeaseId } from '../../src/stores/lease.js';
 import { type BootResolution, NOTHING_SEEN } from '../../src/stores/resume.js';
 import type { SyntheticEvent } from '../../src/stores/synthetic.js';
 import type { CpuReadersThreadData } from '../cpuReader/worker.js';
@@ -73,6 +74,7 @@ export type PipelineReport =
       readonly what: string;
       readonly detail: Record<string, unknown>;
     }
+  | { readonly type: 'regressed'; readonly cpu: number; readonly newest: bigint; readonly known: bigint }
   | {
       readonly type: 'indexes';
       readonly shard: number;
@@ -121,6 +123,7 @@ export class EventPipeline implements Lender {
     const writable = shards.map(({ shard }) => shard);
     const data: CpuReadersThreadData = {
       kmes,
+      bootId,
       emergencyPercent,
       shards: this.#writers.map(({ shard, channel, building }, i) => {
         const port = ports[i];
@@ -167,7 +170,7 @@ export class EventPipeline implements Lender {
   }
 
   /** RET-8: a shard without a writer needs nobody's leave, a damaged one gets it from nobody. */
-  async lease(file: string, id: number): Promise<number | null> {
+  async lease(file: string, id: LeaseId): Promise<number | null> {
     const writer = this.#writers.find((one) => one.file === file);
     if (writer === undefined) return this.#stopping ? null : 0;
     if (writer.ended || writer.readOnly) return null;
@@ -175,7 +178,7 @@ export class EventPipeline implements Lender {
     return askLease(writer.thread, id);
   }
 
-  returnLease(file: string, id: number, series: BigInt64Array | null): void {
+  returnLease(file: string, id: LeaseId, series: BigInt64Array | null): void {
     this.#writers.find((one) => one.file === file)?.thread.send({ type: 'leaseReturn', id, series });
   }
 
@@ -413,6 +416,7 @@ export class EventPipeline implements Lender {
   #fromReaders(message: FromReaders): void {
     switch (message.type) {
       case 'loss':
+      case 'regressed':
         this.#reports$.next(message);
         break;
       case 'finished':

@@ -5,6 +5,8 @@
 import { statSync } from 'node:fs';
 import type { Settings } from '../../src/registry/settings.js';
 import type { ShardPlan } from '../../src/stores/eventStore.js';
+import { DATAGRAM_BYTES } from '../../src/wire/datagramSender.js';
+import { RecordQueue } from '../../src/wire/recordQueue.js';
 import { encodeSample, type Histogram, type Labels, type Sample } from '../../src/wire/recordSender.js';
 import type { DaemonSurvey } from './survey.js';
 
@@ -94,8 +96,12 @@ export class HealthMetrics {
     return entry.commits;
   }
 
-  /** Everything as one datagram of samples (MET-15), all of one time. */
-  datagram(timestamp: bigint, survey: DaemonSurvey, files: readonly StoreFile[]): Uint8Array {
+  /**
+   * Everything as datagrams of samples (MET-15), all of one time: with a hundred CPUs it is more than one may
+   * hold. Each is valid until the next is taken.
+   */
+  *datagrams(timestamp: bigint, survey: DaemonSurvey, files: readonly StoreFile[]): Generator<Uint8Array> {
+    const queue = new RecordQueue(Number.POSITIVE_INFINITY);
     const samples = [
       ...this.#commitSamples(),
       ...pathSamples(survey),
@@ -105,11 +111,12 @@ export class HealthMetrics {
       gauge('eventd.memory.bytes', survey.residentBytes),
       gauge('eventd.uptime.seconds', survey.upSeconds),
       counter('eventd.recoveries.total', survey.recoveries),
-    ].map((sample) => encodeSample({ ...sample, timestamp }));
-    const head = Buffer.alloc(5);
-    head[0] = 0xdd;
-    head.writeUInt32BE(samples.length, 1);
-    return Buffer.concat([head, ...samples]);
+    ];
+    for (const sample of samples) queue.push(encodeSample({ ...sample, timestamp }));
+    for (let next = queue.peek(DATAGRAM_BYTES); next !== null; next = queue.peek(DATAGRAM_BYTES)) {
+      yield next.datagram;
+      queue.drop(next.records);
+    }
   }
 
   #commitSamples(): Sample[] {

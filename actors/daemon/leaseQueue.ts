@@ -3,64 +3,59 @@
  * (MET-58). Each asks as if it were alone; the writer knows of one lease only.
  */
 import { LEASE_BOUND_MS } from '../../machines/recordWriter.js';
+import type { LeaseId } from '../../src/stores/lease.js';
 import type { Lender } from './leases.js';
 
 /** The writer takes its turn back by itself before, ms; then the next one may ask. */
 const BOUND_MS = 2 * LEASE_BOUND_MS;
 
 interface Turn {
-  readonly number: number;
   /** He has it, and no longer than the bound. */
   readonly begin: () => void;
   readonly end: () => void;
 }
 
-export class LeaseQueue {
+export class LeaseQueue implements Lender {
   readonly #lender: () => Lender | null;
   /** Resolves when everybody who has asked so far has had his turn. */
   #last: Promise<void> = Promise.resolve();
-  #numbers = 0;
+  /** Leases that are not back, also those whose turn is over; null until the turn has come. */
+  readonly #turns = new Map<LeaseId, Turn | null>();
 
   constructor(lender: () => Lender | null) {
     this.#lender = lender;
   }
 
-  /** A lender for one of them; numbers are his own. */
-  user(): Lender {
-    const turns = new Map<number, Turn>();
-    const waiting = new Set<number>();
-    return {
-      lease: async (file, id) => {
-        waiting.add(id);
-        const turn = await this.#turn();
-        // Given up meanwhile.
-        if (!waiting.delete(id)) {
-          turn.end();
-          return null;
-        }
-        turns.set(id, turn);
-        const pressure = (await this.#lender()?.lease(file, turn.number)) ?? null;
-        if (pressure !== null && turns.has(id)) {
-          turn.begin();
-          return pressure;
-        }
-        turns.delete(id);
-        turn.end();
-        return null;
-      },
-      returnLease: (file, id, series) => {
-        waiting.delete(id);
-        const turn = turns.get(id);
-        if (turn === undefined) return;
-        turns.delete(id);
-        this.#lender()?.returnLease(file, turn.number, series);
-        turn.end();
-      },
-    };
+  async lease(file: string, id: LeaseId): Promise<number | null> {
+    this.#turns.set(id, null);
+    const turn = await this.#next();
+    // Given up meanwhile.
+    if (!this.#turns.has(id)) {
+      turn.end();
+      return null;
+    }
+    this.#turns.set(id, turn);
+    const pressure = (await this.#lender()?.lease(file, id)) ?? null;
+    if (pressure !== null && this.#turns.has(id)) {
+      turn.begin();
+      return pressure;
+    }
+    this.#turns.delete(id);
+    turn.end();
+    return null;
+  }
+
+  /** The writer also hears of a lease that comes back after its turn: series may be gone (MET-37). */
+  returnLease(file: string, id: LeaseId, series: BigInt64Array | null): void {
+    const turn = this.#turns.get(id) ?? null;
+    this.#turns.delete(id);
+    if (turn === null) return;
+    this.#lender()?.returnLease(file, id, series);
+    turn.end();
   }
 
   /** Waits for those who came before. */
-  async #turn(): Promise<Turn> {
+  async #next(): Promise<Turn> {
     const before = this.#last;
     let end: () => void = () => undefined;
     this.#last = new Promise((resolve) => {
@@ -69,7 +64,6 @@ export class LeaseQueue {
     await before;
     let timer: NodeJS.Timeout | null = null;
     return {
-      number: ++this.#numbers,
       begin: () => {
         timer = setTimeout(end, BOUND_MS).unref();
       },

@@ -56,11 +56,17 @@ export abstract class Maintained<In extends Message, Out extends Message, Dump> 
 
   /**
    * Resolves when it works; the second time, too, for a recovery of the event path leaves it alone (FAIL-15).
-   * @throws Error when its thread ends before
+   * @throws Error when its thread ends before; the next call tries again
    */
   start(): Promise<void> {
     if (this.#stopping) return Promise.resolve();
-    this.#ready ??= heard(this.#start(), ({ type }) => type === 'ready').then(() => undefined);
+    this.#ready ??= heard(this.#start(), ({ type }) => type === 'ready').then(
+      () => undefined,
+      (error: unknown) => {
+        this.#ready = null;
+        throw error;
+      },
+    );
     return this.#ready;
   }
 
@@ -125,7 +131,14 @@ export abstract class Maintained<In extends Message, Out extends Message, Dump> 
     if (this.#restart !== null) clearTimeout(this.#restart);
   }
 
+  /** One that has never worked may be waited for. */
+  #startAgain(): void {
+    if (this.#ready === null) this.start().catch(() => undefined);
+    else this.#start();
+  }
+
   #start(): ActorThread<In, Out | ToTenant> {
+    if (this.#restart !== null) clearTimeout(this.#restart);
     const { maintenance, onInspection } = this.#outside;
     const thread = maintenance.start<In, Out | ToTenant>(this.#name, this.#entry, { ...this.data() });
     this.#thread = thread;
@@ -151,7 +164,7 @@ export abstract class Maintained<In extends Message, Out extends Message, Dump> 
     log.error(
       `thread ${this.#name} ended and is started again: ${error?.message ?? 'it ended unexpectedly'}`,
     );
-    this.#restart = setTimeout(() => this.#start(), RESTART_MS).unref();
+    this.#restart = setTimeout(() => this.#startAgain(), RESTART_MS).unref();
   }
 }
 

@@ -54,7 +54,6 @@ export class Maintenance {
     const metricStorePath = settings.MetricStorePath;
     // The metric writer knows of one lease only.
     const metricLeases = new LeaseQueue(() => lender('metric'));
-    const retentionTurns = metricLeases.user();
     this.#indexes = new IndexThread({
       ...outside,
       eventStorePath,
@@ -68,14 +67,14 @@ export class Maintenance {
       logStorePath: settings.LogStorePath,
       metricStorePath,
       bootId,
-      lender: (store) => (store === 'metric' ? retentionTurns : lender(store)),
+      lender: (store) => (store === 'metric' ? metricLeases : lender(store)),
     });
     this.#rollups = new RollupThread({
       ...outside,
       settings,
       eventStorePath,
       metricStorePath,
-      lender: metricLeases.user(),
+      lender: metricLeases,
     });
   }
 

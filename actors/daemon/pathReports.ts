@@ -4,11 +4,13 @@
  */
 import { basename } from 'node:path';
 import type { ProcessLog } from '../../src/host/processLog.js';
+import { native } from '../../src/native/addon.js';
 import { exclude, setStrayWalAside } from '../../src/stores/exclusion.js';
 import { describeLostRanges } from '../../src/stores/lostRanges.js';
 import { SHARD_GONE, SHARD_WAL_GONE } from '../../src/stores/shardFileGuard.js';
 import { shardFileName } from '../../src/stores/shardFiles.js';
 import { errorText, isDiskFull } from '../../src/stores/storeError.js';
+import { type SyntheticEvent, storageErrorEvent } from '../../src/stores/synthetic.js';
 import type { InspectionMessage } from '../inspector/feed.js';
 import type { IndexChange } from '../shardWriter/indexes.js';
 import type { PipelineReport } from './eventPipeline.js';
@@ -19,6 +21,8 @@ export interface PathReportsOptions {
   readonly onCommitFailed: (shard: number) => void;
   /** A commit found no room (FAIL-8). */
   readonly onDiskFull: () => void;
+  /** What else is to be on record in the store (FAIL-11). */
+  readonly onStorageError: (event: SyntheticEvent) => void;
   readonly onInspection: (message: InspectionMessage) => void;
   /** The path must be started again; `excluded`: because a shard was taken out of it, which helps once. */
   readonly onFailed: (part: string, message: string, excluded?: boolean) => void;
@@ -58,6 +62,9 @@ export class PathReports {
       case 'loss':
         log.warn(`cpu ${report.cpu}: ${report.what}`, report.detail);
         break;
+      case 'regressed':
+        this.#regressed(report);
+        break;
       case 'threadFailed':
         onFailed(`thread ${report.thread}`, report.message);
         break;
@@ -93,6 +100,17 @@ export class PathReports {
     // A disk that ruins each new file could go on for ever: what replaces a shard is not counted out so easily.
     const isBounded = isMarked && basename(file) === shardFileName(shard);
     this.#options.onFailed(`shard ${shard}`, message, isBounded);
+  }
+
+  /**
+   * A ring made anew within the boot: its sequences are taken for those stored before, and no gap record
+   * could name what is lost, for it has the numbers of other events.
+   */
+  #regressed({ cpu, newest, known }: Extract<PipelineReport, { type: 'regressed' }>): void {
+    const { log, onStorageError } = this.#options;
+    const error = `the ring of CPU ${cpu} has begun anew in the same boot: its newest event is number ${newest}, but ${known} are known; what it holds up to number ${known} is not stored`;
+    log.error(error, { cpu, newest, known });
+    onStorageError(storageErrorEvent(native.realtimeNs(), { store: 'event', shard: null, error }));
   }
 
   #indexChanged(shard: number, { kind, index, ms, failure }: IndexChange): void {

@@ -9,6 +9,7 @@ import type { RecordFailure, RecordLimits, RecordStore } from '../../machines/re
 import { messageOf } from '../../src/host/errorMessage.js';
 import { native, type ReceiverHandle, type ReceiverStatus } from '../../src/native/addon.js';
 import { heldHandles, releaseHeld } from '../../src/stores/heldHandles.js';
+import type { LeaseId } from '../../src/stores/lease.js';
 import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
 import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
 import { prepareStore, type StoreCondition } from '../../src/stores/singleStore.js';
@@ -178,11 +179,11 @@ export class RecordPipeline implements Lender {
   }
 
   /** LOG-52, MET-58: nobody writes to a store that discards what comes. */
-  async lease(_file: string, id: number): Promise<number | null> {
+  async lease(_file: string, id: LeaseId): Promise<number | null> {
     return this.#thread === null || this.#isDiscarding ? null : askLease(this.#thread, id);
   }
 
-  returnLease(_file: string, id: number, series: BigInt64Array | null): void {
+  returnLease(_file: string, id: LeaseId, series: BigInt64Array | null): void {
     this.#thread?.send({ type: 'leaseReturn', id, series });
   }
 

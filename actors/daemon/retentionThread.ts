@@ -73,10 +73,6 @@ export class RetentionThread extends Maintained<FromRetention, ToRetention, Rete
     return { eventStorePath, logStorePath, metricStorePath, bootId, limits: this.#limits };
   }
 
-  protected override begun(): void {
-    this.#leases.begin();
-  }
-
   protected override ended(): void {
     this.#leases.abandon(null);
     this.#earlier = this.#total();

@@ -87,7 +87,6 @@ export class RollupThread extends Maintained<FromRollups, ToRollups, RollupDump>
   }
 
   protected override begun(): void {
-    this.#leases.begin();
     if (this.#rose) this.send({ type: 'writes', rose: true });
   }
 

@@ -7,7 +7,7 @@ import type { AnyActorRef } from 'xstate';
 import type { RingAuditSink } from '../../src/host/accessAuditSink.js';
 import { type BootId, readBootId } from '../../src/host/bootId.js';
 import { checkKmesSource, type KmesSource } from '../../src/host/kmes.js';
-import { Notifier, watchdogPingMs } from '../../src/host/notify.js';
+import { Notifier, stopBoundMs, watchdogPingMs } from '../../src/host/notify.js';
 import { foreignRootProblem, resolveAdminGroups } from '../../src/host/peerIdentity.js';
 import type { Adapter } from '../../src/host/platform.js';
 import { choosePlatform, type HostChoice } from '../../src/host/platform.js';
@@ -103,10 +103,9 @@ export class DaemonRuntime {
     this.#inspection.watch(actor);
   }
 
-  /** How long the whole shutdown may take, ms: one second less than peinit waits (LIFE-210, HOST-18). */
+  /** How long the whole shutdown may take (LIFE-210, HOST-18). */
   get stopBoundMs(): number {
-    const { stopTimeoutSeconds } = this.#configuration?.service ?? DEFAULT_SERVICE;
-    return Math.max(stopTimeoutSeconds - 1, 1) * 1000;
+    return stopBoundMs((this.#configuration?.service ?? DEFAULT_SERVICE).stopTimeoutSeconds);
   }
 
   // Bootstrap
@@ -416,7 +415,8 @@ export class DaemonRuntime {
   async #reportHealth(): Promise<void> {
     const survey = await this.#survey(FIGURES_WAIT_MS);
     const files = storeFiles(this.#settings, this.#path.shards);
-    this.#records?.store(this.#health.datagram(native.realtimeNs(), survey, files));
+    for (const datagram of this.#health.datagrams(native.realtimeNs(), survey, files))
+      this.#records?.store(datagram);
   }
 
   get #settings(): Settings {

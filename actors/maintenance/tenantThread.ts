@@ -1,7 +1,7 @@
 /** The frame of an actor in the maintenance thread: its link to the daemon, and what it shows of itself. */
 import type { AnyActorRef } from 'xstate';
 import { InspectionFeed } from '../inspector/feed.js';
-import type { Observable } from '../rx.js';
+import { merge, type Observable, Subject } from '../rx.js';
 import { linkPort } from '../streams.js';
 import type { FromTenant, ToTenant } from './messages.js';
 import type { Tenant } from './tenant.js';
@@ -16,11 +16,17 @@ export function tenantOf<Data, Command extends { readonly type: string }, Report
 ): Tenant {
   return (data, port) => {
     const daemon = linkPort<Command | ToTenant, Report | FromTenant<never>>(port);
-    const { actor, reports$ } = start(data as Data, daemon.messages$ as Observable<Command>);
+    // Without a daemon nobody else stops it, and the thread may go on for others.
+    const orphaned$ = new Subject<ToTenant>();
+    const commands$ = merge(daemon.messages$, orphaned$) as Observable<Command>;
+    const { actor, reports$ } = start(data as Data, commands$);
     const feed = new InspectionFeed(name, (message) => daemon.send({ type: 'inspection', message }));
     feed.watch(actor);
-    daemon.messages$.subscribe((message) => {
-      if (isInspect(message)) feed.enable(message.on);
+    daemon.messages$.subscribe({
+      next: (message) => {
+        if (isInspect(message)) feed.enable(message.on);
+      },
+      complete: () => orphaned$.next({ type: 'stop' }),
     });
     reports$.subscribe({
       next: (report) => daemon.send(report),

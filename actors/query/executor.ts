@@ -1,28 +1,18 @@
 /**
  * Runs jobs inside one worker thread: several at a time, one step of a stage or one result frame of one
- * query per turn, so that a large query does not keep a small one waiting (QX-65, QX-67).
+ * query per turn, and of a frame that takes long a slice, so that a large query does not keep a small one
+ * waiting (QX-65, QX-67).
  */
 import { chooseSql } from '../../src/indexes/choice.js';
-import type { CursorHandle, NativeAddon, SqlValue } from '../../src/native/addon.js';
+import type { NativeAddon } from '../../src/native/addon.js';
 import { QueryError } from '../../src/query/errors.js';
-import {
-  type JobParam,
-  needsScratch,
-  type QueryJob,
-  type ReadSource,
-  type StoreName,
-  storesOf,
-} from '../../src/query/job.js';
+import { needsScratch, type QueryJob, type StoreName, storesOf } from '../../src/query/job.js';
 import type { Survey } from '../../src/query/survey.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { EventDatabases } from '../../src/stores/eventDatabases.js';
 import { LOG_SCHEMA } from '../../src/stores/logSchema.js';
 import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
-import {
-  type ReadableFile,
-  type ReadConnection,
-  ReadConnectionPool,
-} from '../../src/stores/readConnection.js';
+import { type ReadableFile, ReadConnectionPool } from '../../src/stores/readConnection.js';
 import { readableFiles } from '../../src/stores/singleStore.js';
 import { errorText, sqliteCode } from '../../src/stores/storeError.js';
 import { encodeResult } from '../../src/wire/messages.js';
@@ -36,46 +26,17 @@ import {
   type QueryWorkerData,
   type ToQueryWorker,
 } from './protocol.js';
+import { bindRanges, type RunningQuery, slotsOf, slotsOfSource, type Work } from './runningQuery.js';
 import { memoryExceeded, Scratch } from './scratch.js';
 import type { StageContext } from './stages/context.js';
 import { runStages } from './stages/stages.js';
 import { Surveys } from './surveys.js';
 
+/** A turn of a read ends after this time, also where no row was found meanwhile. */
+const SLICE_MS = 5;
+
 /** A file that cannot be opened is reported at most this often, in ms. */
 const WARNING_INTERVAL_MS = 60_000;
-
-/** What a query does: its job, or a survey before it. */
-type Work =
-  | { readonly kind: 'job'; readonly job: QueryJob }
-  | { readonly kind: 'survey'; readonly survey: Survey };
-
-interface RunningQuery {
-  readonly id: number;
-  readonly work: Work;
-  /** The stores it reads. */
-  readonly stores: readonly StoreName[];
-  readonly deadline: bigint;
-  /** The store of which a stream's initial set is read. */
-  readonly seam: 'events' | 'logs' | null;
-  readonly abort: AbortController;
-  readonly memory: MemoryShare;
-  readonly connections: Map<StoreName, readonly ReadConnection[]>;
-  scratch: Scratch | null;
-  /** What is left to do before the read; null once it has begun. */
-  steps: Generator<void, void, void> | null;
-  readonly ranges: Map<number, Uint8Array>;
-  /** The SELECT by slot, where it differs from database to database. */
-  readonly texts: Map<number, string>;
-  /** Null before it is open, and for a store without any database. */
-  cursor: CursorHandle | null;
-  /** It holds its connections, and may have turns. */
-  opened: boolean;
-  credits: number;
-  /** Memory of frames that the client has: at most its credits. */
-  readonly spent: ArrayBuffer[];
-  frames: number;
-  queued: boolean;
-}
 
 /** The databases of one store, and the connections to them. */
 interface Store {
@@ -364,16 +325,26 @@ export class QueryExecutor {
       return;
     }
     try {
-      const chunk = this.#guard.execute(query.id, () =>
-        this.#native.cursorFetch(cursor, FRAME_MAX_RECORDS, FRAME_MAX_BYTES, query.spent.pop() ?? null),
+      const isReady = this.#guard.execute(query.id, () =>
+        this.#native.cursorAdvance(cursor, FRAME_MAX_RECORDS, FRAME_MAX_BYTES, SLICE_MS),
       );
-      // The end may coincide with a frame's border; an empty message is sent only when it is the first.
-      if (chunk.records > 0 || query.frames === 0) {
+      if (!isReady) {
+        this.#makeReady(query);
+        return;
+      }
+      const chunk = this.#native.cursorFetch(
+        cursor,
+        FRAME_MAX_RECORDS,
+        FRAME_MAX_BYTES,
+        query.spent.pop() ?? null,
+      );
+      // An empty message is sent only when it is the first, and behind the initial set of a stream (STR-4).
+      if (chunk.records > 0 || query.frames === 0 || query.seam !== null) {
         query.credits--;
         query.frames++;
         this.#postFrame(query.id, chunk.records, chunk.frame);
       }
-      if (chunk.done) this.#finish(query);
+      if (chunk.done && (chunk.records === 0 || query.seam === null)) this.#finish(query);
       else this.#makeReady(query);
     } catch (error) {
       this.#failWith(query, error);
@@ -460,25 +431,4 @@ export class QueryExecutor {
     this.#warnedAt.set(`${subject}\n${reason}`, now);
     this.#post({ type: 'worker.warning', text, details: { subject, reason } });
   }
-}
-
-/** Everything an interrupt of the query has to reach. */
-function slotsOf(query: RunningQuery): number[] {
-  const slots = [...query.connections.values()].flatMap((connections) => connections.map(({ slot }) => slot));
-  return query.scratch === null ? slots : [...slots, query.scratch.slot];
-}
-
-/** The parts of a read, in the order that breaks ties (QL-71). */
-function slotsOfSource(query: RunningQuery, source: ReadSource): number[] {
-  if (source === 'scratch') return query.scratch === null ? [] : [query.scratch.slot];
-  return (query.connections.get(source) ?? []).map(({ slot }) => slot);
-}
-
-function bindRanges(params: readonly JobParam[], ranges: ReadonlyMap<number, Uint8Array>): SqlValue[] {
-  return params.map((param) => {
-    if (typeof param !== 'object' || param === null || param instanceof Uint8Array) return param;
-    const made = ranges.get(param.ranges);
-    if (made === undefined) throw new Error(`the ranges ${param.ranges} are asked for before they are made`);
-    return made;
-  });
 }

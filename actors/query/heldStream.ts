@@ -5,8 +5,11 @@ import type { Found } from '../../src/query/survey.js';
 import type { RowRange } from './tail/protocol.js';
 import type { Watch } from './tail/tailThread.js';
 
+/** Pause before checks that failed are made again, in ms. */
+export const RETRY_MS = 5000;
+
 export interface HeldStreamOptions {
-  readonly access: Pick<AccessSession, 'isStale'>;
+  readonly access: Pick<AccessSession, 'isStale' | 'hasFailed' | 'retryFailed'>;
   readonly watch: Pick<Watch, 'hold' | 'resume'>;
   /** The program anew; what goes wrong is an Error fit for the client. */
   readonly again: (news: Found) => Promise<TailProgram>;
@@ -23,6 +26,8 @@ export class HeldStream {
   #unheed: (() => void) | null = null;
   /** Since it was last decided what the stream may be shown. */
   #changed = false;
+  /** Until failed checks are made again. */
+  #pause: NodeJS.Timeout | null = null;
   #ended = false;
 
   constructor(options: HeldStreamOptions) {
@@ -50,6 +55,7 @@ export class HeldStream {
       this.#changed = true;
     });
     this.#changed = this.#options.access.isStale;
+    this.#retryLater();
     this.#holdIfChanged();
   }
 
@@ -61,7 +67,9 @@ export class HeldStream {
       const program = await this.#options.again(news);
       const rows = this.#held;
       this.#held = null;
-      if (!this.#ended) this.#options.watch.resume(program, rows);
+      if (this.#ended) return;
+      this.#options.watch.resume(program, rows);
+      this.#retryLater();
       this.#holdIfChanged();
     } catch (error) {
       this.#options.onFailed(error);
@@ -72,6 +80,21 @@ export class HeldStream {
   close(): void {
     this.#ended = true;
     this.#unheed?.();
+    if (this.#pause !== null) clearTimeout(this.#pause);
+  }
+
+  /**
+   * What a failed check is about is not shown meanwhile. Whether rows come or not, it is made again after a
+   * pause: who decided anew at once would never go on where it keeps failing.
+   */
+  #retryLater(): void {
+    if (!this.#options.access.hasFailed || this.#pause !== null || this.#ended) return;
+    this.#pause = setTimeout(() => {
+      this.#pause = null;
+      this.#options.access.retryFailed();
+      this.#changed = true;
+      this.#holdIfChanged();
+    }, RETRY_MS);
   }
 
   /** While it stands still already, what changes meanwhile waits for its going on. */

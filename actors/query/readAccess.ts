@@ -5,10 +5,9 @@
  */
 import type { AccessSession, PresentFields } from '../../src/access/accessSession.js';
 import type { DataType, FieldPath } from '../../src/access/fieldLists.js';
-import { type ReadAccess, restrictQuery, usableIdentifiers } from '../../src/query/accessFilter.js';
+import { type QueryAccess, restrictQuery, usableIdentifiers } from '../../src/query/accessFilter.js';
 import type { CrossFilter, EventsQuery, LogsQuery, MetricQuery } from '../../src/query/ast.js';
 import { crossFiltersOf, type ReadableRows } from '../../src/query/crossFilter.js';
-import { QueryError } from '../../src/query/errors.js';
 import type { StoreName } from '../../src/query/job.js';
 import { foldAscii } from '../../src/query/nameMatch.js';
 import {
@@ -33,6 +32,7 @@ import {
   seriesSurvey,
   type TimeRange,
 } from '../../src/query/survey.js';
+import { refuseTooMany } from './decisionLimit.js';
 
 export type ReadQuery = EventsQuery | LogsQuery | MetricQuery;
 
@@ -42,6 +42,8 @@ export type Ask = (survey: Survey) => Promise<Found>;
 interface Side {
   readonly type: DataType;
   readonly store: StoreName;
+  /** What a client calls a name. */
+  readonly noun: string;
   /** The field that names the records, and as conditions of other stores know it. */
   readonly identifier: string;
   readonly column: string;
@@ -52,12 +54,27 @@ const SIDES: Readonly<Record<ReadQuery['mode'], Side>> = {
   EVENTS: {
     type: 'events',
     store: 'events',
+    noun: 'type',
     identifier: 'event_type',
     column: 'event_type',
     resolve: planField,
   },
-  LOGS: { type: 'logs', store: 'logs', identifier: 'origin', column: 'origin', resolve: logField },
-  METRIC: { type: 'metrics', store: 'metrics', identifier: 'name', column: 'r.name', resolve: storedField },
+  LOGS: {
+    type: 'logs',
+    store: 'logs',
+    noun: 'origin',
+    identifier: 'origin',
+    column: 'origin',
+    resolve: logField,
+  },
+  METRIC: {
+    type: 'metrics',
+    store: 'metrics',
+    noun: 'metric',
+    identifier: 'name',
+    column: 'r.name',
+    resolve: storedField,
+  },
 };
 
 /** Fields of its records that a cross-type filter looks at, and so must be granted (ACL-52). */
@@ -67,88 +84,125 @@ interface CrossSide {
   readonly needed: readonly FieldPath[];
 }
 
-/** Decides for one query, and again for its stream. Holds what was found so far. */
+/** What was decided about names of the query's own store, one by one. */
+interface Decided {
+  /** With their fields, as far as those matter. */
+  readonly present: PresentFields;
+  /** The same for the tail thread. */
+  readonly names: DecidedNames['names'];
+  readonly access: QueryAccess;
+}
+
+/** Decides for one query, and again for its stream. Holds what was decided so far. */
 export class QueryReader {
   readonly #session: AccessSession;
   readonly #query: ReadQuery;
+  readonly #side: Side;
   readonly #now: bigint;
   readonly #ask: Ask;
-  /** Names of the store that were decided about, with their fields; null where all are alike. */
-  #present: PresentFields | null = null;
+  readonly #isStream: boolean;
+  /** Null where all names are alike. */
+  #decided: Decided | null = null;
   #cross: ReadableRows = () => null;
 
   constructor(session: AccessSession, query: ReadQuery, now: bigint, ask: Ask) {
     this.#session = session;
     this.#query = query;
+    this.#side = SIDES[query.mode];
     this.#now = now;
     this.#ask = ask;
+    this.#isStream = query.mode !== 'METRIC' && query.stream;
   }
 
-  /** @throws QueryError class X, prefix `access denied` (QX-6) */
-  async decide(): Promise<TailAccess> {
-    await this.#decideCross();
-    const side = SIDES[this.#query.mode];
-    if ((await this.#session.uniformity(side.type)) === 'everything') return this.#everything();
-    this.#present = await this.#survey(side, patternsOf(this.#query), planRange(this.#query, this.#now));
-    return this.#restricted(side);
+  /**
+   * @throws QueryError class X, prefix `access denied` (QX-6); `limit exceeded` for a stream that would
+   * have to decide about too many names
+   */
+  decide(): Promise<TailAccess> {
+    const range = planRange(this.#query, this.#now);
+    return this.#decide(() => this.#survey(this.#side, patternsOf(this.#query), range));
   }
 
-  /** The same for the next batch of a stream, with names and fields that it brought (ACL-49, ACL-50). */
+  /**
+   * The same for the next batch of a stream, with names and fields that it brought (ACL-49, ACL-50). What
+   * was decided stays, unless descriptors changed or failed checks are made again.
+   */
   async decideAgain(news: Found): Promise<TailAccess> {
-    await this.#session.nextBatch();
+    const before = this.#decided;
+    const kept = (await this.#session.nextBatch()) ? null : before;
+    const known = before?.present ?? NO_NAMES;
+    const fresh = merged(
+      news.flatMap(([name, fields]) => [
+        [name, known.get(name) ?? []],
+        [name, fields],
+      ]),
+    );
+    return this.#decide(async () => (kept === null ? joined(known, fresh) : fresh), kept);
+  }
+
+  /**
+   * @param find those to decide about, where they are not all alike
+   * @param kept what stays as it was decided
+   */
+  async #decide(find: () => Promise<PresentFields>, kept: Decided | null = null): Promise<TailAccess> {
+    this.#decided = null;
     await this.#decideCross();
-    const side = SIDES[this.#query.mode];
-    if ((await this.#session.uniformity(side.type)) === 'everything') return this.#everything();
-    this.#present = merged([...(this.#present ?? []), ...news]);
-    return this.#restricted(side);
-  }
-
-  #everything(): TailAccess {
-    this.#present = null;
-    return { restrict: (where) => where, shown: null, readable: this.#cross, decided: null };
-  }
-
-  async #restricted(side: Side): Promise<TailAccess> {
-    const access = await this.#restrict(side, this.#present ?? new Map());
-    return { ...access, readable: this.#cross, decided: this.#decided(side) };
-  }
-
-  async #restrict(side: Side, present: PresentFields): Promise<ReadAccess> {
-    const where = plannedWhere(this.#query, this.#now, side.resolve);
-    const identifier = side.resolve({ name: side.identifier, path: [side.identifier] });
-    const restricted = (names: PresentFields) =>
-      restrictQuery(
-        this.#session,
-        this.#query,
-        { type: side.type, identifier, present: names, resolve: side.resolve },
-        where,
-      );
-    let access: Awaited<ReturnType<typeof restricted>>;
-    try {
-      access = await restricted(present);
-    } catch (error) {
-      if (!(error instanceof QueryError) || present.size === 0) throw error;
-      // Only what is there in the time range can make a refusal (ACL-34).
-      access = await restricted(await this.#inRange(side, present));
+    switch (await this.#session.uniformity(this.#side.type)) {
+      case 'everything':
+        return { restrict: (where) => where, shown: null, readable: this.#cross, decided: null };
+      case 'nothing':
+        return this.#tailAccess(await this.#restrict(NO_NAMES, null), null);
+      case 'various': {
+        const asked = await find();
+        const present = joined(kept?.present ?? NO_NAMES, asked);
+        if (this.#isStream) refuseTooMany(present, this.#side.noun);
+        const access = await this.#restrict(asked, kept?.access ?? null);
+        const names = joined(kept?.names ?? new Map(), this.#tailNames(asked));
+        this.#decided = { present, names, access };
+        return this.#tailAccess(access, { patterns: patternsOf(this.#query) ?? [], names });
+      }
     }
-    return { restrict: (condition) => access.restrict(condition), shown: encodeShown(access.shown) };
   }
 
-  async #inRange(side: Side, present: PresentFields): Promise<PresentFields> {
+  #tailAccess(access: QueryAccess, decided: DecidedNames | null): TailAccess {
+    return {
+      restrict: (where) => access.restrict(where),
+      shown: encodeShown(access.shown),
+      readable: this.#cross,
+      decided,
+    };
+  }
+
+  /** Decides about these names; `known` is what was decided about others. */
+  #restrict(present: PresentFields, known: QueryAccess | null): Promise<QueryAccess> {
+    const { type, identifier, resolve } = this.#side;
+    const data = {
+      type,
+      identifier: resolve({ name: identifier, path: [identifier] }),
+      present,
+      resolve,
+      occurring: (names: readonly string[]) => this.#occurring(names),
+    };
+    const where = plannedWhere(this.#query, this.#now, resolve);
+    return restrictQuery(this.#session, this.#query, data, where, known);
+  }
+
+  async #occurring(names: readonly string[]): Promise<readonly string[]> {
     const brackets = this.#query.mode === 'METRIC' ? (this.#query.brackets ?? []) : [];
     const range = planRange(this.#query, this.#now);
-    const found = await this.#ask(rangeSurvey(side.store, [...present.keys()], range, brackets));
+    const found = await this.#ask(rangeSurvey(this.#side.store, names, range, brackets));
     const there = new Set(found.map(([name]) => foldAscii(name)));
-    return new Map([...present].filter(([name]) => there.has(foldAscii(name))));
+    return names.filter((name) => there.has(foldAscii(name)));
   }
 
-  #decided({ type }: Side): DecidedNames {
+  #tailNames(present: PresentFields): DecidedNames['names'] {
+    const { type } = this.#side;
     const names = new Map<string, ReadonlySet<string> | null>();
-    for (const [name, fields] of this.#present ?? []) {
+    for (const [name, fields] of present) {
       const matter = type === 'events' && this.#session.tellsFieldsApart(type, name);
       names.set(name, matter ? new Set(fields.map((path) => JSON.stringify(path))) : null);
     }
-    return { patterns: patternsOf(this.#query) ?? [], names };
+    return names;
   }
 
   // The other side of cross-type filters
@@ -166,6 +220,7 @@ export class QueryReader {
     if (uniformity === 'everything') return null;
     if (uniformity === 'nothing') return new Fragment('0');
     const present = await this.#survey(side, patterns, ALWAYS);
+    if (this.#isStream) refuseTooMany(present, side.noun);
     const usable = await usableIdentifiers(this.#session, side.type, present, needed);
     return isIn(usable, new Fragment(side.column));
   }
@@ -205,6 +260,17 @@ export class QueryReader {
   }
 }
 
+/** What is in both counts as `more` says. */
+function joined<Value>(
+  known: ReadonlyMap<string, Value>,
+  more: ReadonlyMap<string, Value>,
+): ReadonlyMap<string, Value> {
+  const both = new Map(known);
+  for (const [name, value] of more) both.set(name, value);
+  return both;
+}
+
+const NO_NAMES: PresentFields = new Map();
 const ANYTHING: Pattern = { kind: 'prefix', text: '' };
 const ALWAYS: TimeRange = { from: null, to: (1n << 63n) - 1n };
 

@@ -186,7 +186,7 @@ export class QueryService {
           adminGids: () => this.#adminGids,
           sink: options.audits ?? null,
         }),
-      openAccess: (caller) => AccessSession.open(caller, patterns),
+      openAccess: (caller, over) => AccessSession.open(caller, patterns, over),
       onSecurityChange: (listener) => patterns.onChange(listener),
       parse: (text) => interpret(text, this.#limits),
       used: (fields, rollup) => {

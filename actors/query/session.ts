@@ -16,7 +16,6 @@ import type { Caller } from '../../src/access/caller.js';
 import { descriptorOf, tryDescriptorOf } from '../../src/host/socketDescriptor.js';
 import { QueryError } from '../../src/query/errors.js';
 import type { QueryJob } from '../../src/query/job.js';
-import type { TailProgram } from '../../src/query/predicateProgram.js';
 import type { Found, Survey } from '../../src/query/survey.js';
 import { FrameDecoder, FrameTooLong } from '../../src/wire/frame.js';
 import {
@@ -26,12 +25,10 @@ import {
   encodeResult,
   oversizeError,
 } from '../../src/wire/messages.js';
-import { HeldStream } from './heldStream.js';
 import type { ParsedQuery, PlannedQuery, PlannedTail } from './interpret.js';
 import { FRAME_CREDITS, type QueryFailure } from './protocol.js';
 import type { QuerySessionHost, QuerySlot, SessionLimits } from './sessionHost.js';
-import type { Seam } from './tail/protocol.js';
-import type { Watch } from './tail/tailThread.js';
+import { StreamDelivery } from './streamDelivery.js';
 import type { QueryRun, QueryRunListener } from './workerPool.js';
 
 /** Time a client has to take an error before its socket is closed on it, in ms. */
@@ -39,15 +36,6 @@ const CLOSE_GRACE_MS = 1000;
 
 /** How often a client that ended its sending half is asked whether it is still there, in ms. */
 const PRESENCE_INTERVAL_MS = 50;
-
-/**
- * What the kernel is asked to take of a stream for a client that is not scheduled just then: at 100,000
- * events per second about a tenth of a second, or a few committed batches (STR-11).
- */
-const STREAM_BUFFER_BYTES = 4 * 1024 * 1024;
-
-/** Immediates after which the socket has been polled for sure: the next one ends this turn, one more a whole poll. */
-const POLL_TURNS = 2;
 
 const INTERNAL_ERROR = 'storage error: the query could not be processed';
 const NO_BYTES = Buffer.alloc(0);
@@ -92,23 +80,18 @@ class Connection {
   #run: QueryRun | null = null;
   /** What access control asks the workers before the query runs, one after the other. */
   #survey: QueryRun | null = null;
-  /** A stream's place in the tail thread, and where its initial set ends. */
-  #watch: Watch | null = null;
-  #seam: Seam | null = null;
-  #stream: HeldStream | null = null;
-  /** The initial set is out: credits are the tail thread's. */
-  #catchingUp = false;
+  #stream: StreamDelivery | null = null;
+  /** Who fills the next frames: the worker, and behind a stream's initial set the tail thread. */
+  #source: Pick<QueryRun, 'credit'> | null = null;
   /** Frames the worker sent and the machine has not ordered written: at most its credits. */
   readonly #frames: Uint8Array[] = [];
   /** Frames written that the kernel has not taken. */
   #unflushed = 0;
   /** The last frame it has taken, whose memory goes back to the worker. */
   #spent: Uint8Array | null = null;
-  /** Units of the watch phase that wait to be offered to the machine. */
-  #offered: Uint8Array | null = null;
-  #units: { readonly frames: Uint8Array; readonly records: number }[] = [];
   #presence: NodeJS.Timeout | null = null;
-  #ended = false;
+  /** Aborted when nobody waits for the result any more. */
+  readonly #over = new AbortController();
 
   constructor(id: string, socket: Socket, limits: SessionLimits, host: QuerySessionHost) {
     this.#socket = socket;
@@ -151,10 +134,9 @@ class Connection {
         writeFrame: () => this.#writeFrame(),
         writeNothing: () => this.#socket.write(encodeResult([])),
         startWatching: () => this.#startWatching(),
-        writeBatch: () => this.#writeUnit(),
+        writeBatch: () => this.#stream?.writeUnit(),
         grantCredit: () => {
-          if (this.#catchingUp) this.#watch?.credit();
-          else this.#run?.credit(this.#spent);
+          this.#source?.credit(this.#spent);
           this.#spent = null;
         },
         writeEnd: () => this.#finish(encodeEnd()),
@@ -214,7 +196,7 @@ class Connection {
     const request = decodeRequest(payload);
     if (!request.ok) return { type: 'request.malformed', text: request.error };
     this.#text = request.query;
-    this.#deadline = this.#host.monotonicNs() + BigInt(this.#limits.queryTimeoutMs) * 1_000_000n;
+    this.#deadline = this.#deadlineFromNow();
     return { type: 'request.received' };
   }
 
@@ -229,6 +211,7 @@ class Connection {
     this.#text = '';
   }
 
+  /** A query that ends meanwhile takes nothing more: what it holds has been given back by then (QX-68). */
   #plan(): Promise<QueryPlanVerdict> {
     return this.#inWireWords('plan', async () => {
       this.#slots.push(this.#host.takeSlot());
@@ -239,8 +222,11 @@ class Connection {
         await this.#host.index(this.#caller, parsed.field);
         return 'nothing';
       }
-      this.#access = await this.#host.openAccess(this.#caller);
-      this.#planned = await parsed.plan(this.#access, (survey) => this.#ask(survey, this.#deadline));
+      const over = this.#over.signal;
+      this.#access = await this.#host.openAccess(this.#caller, over);
+      over.throwIfAborted();
+      this.#planned = await parsed.plan(this.#access, (survey) => this.#ask(survey));
+      over.throwIfAborted();
       const { tail } = this.#planned;
       if (tail !== null) this.#slots.push(this.#host.takeStream());
       // Whatever is refused is refused by now (QX-41).
@@ -249,25 +235,42 @@ class Connection {
     });
   }
 
-  /** Never settles when the session ends first: there is nobody to tell then. */
-  #ask(survey: Survey, deadline: bigint): Promise<Found> {
+  /**
+   * Planning shares the time of the query; a stream that runs has that much for each question (STR-4).
+   * Never settles when the session ends first: there is nobody to tell then.
+   */
+  #ask(survey: Survey): Promise<Found> {
+    const isStreaming = this.#stream !== null;
+    const deadline = isStreaming ? this.#deadlineFromNow() : this.#deadline;
     return new Promise((resolve, reject) => {
-      if (this.#ended) return;
+      if (this.#over.signal.aborted) return;
       this.#survey = this.#host.survey(survey, deadline, {
         onSurveyed: resolve,
         onFailed: (failure) => {
-          if (failure.kind === 'deadline') this.send({ type: 'deadline.passed' });
-          else if (failure.kind !== 'cancelled') reject(new SurveyFailed(failure.text));
+          if ('text' in failure) reject(new SurveyFailed(failure.text));
+          else if (failure.kind === 'cancelled') return;
+          else if (isStreaming) reject(new SurveyFailed(this.#undecidedInTime()));
+          else this.send({ type: 'deadline.passed' });
         },
       });
     });
   }
 
-  /** Errors a client may read keep their text; any other is a fault of ours and goes to the log. */
+  #deadlineFromNow(): bigint {
+    return this.#host.monotonicNs() + BigInt(this.#limits.queryTimeoutMs) * 1_000_000n;
+  }
+
+  #undecidedInTime(): string {
+    const limit = `QueryTimeoutMs (${this.#limits.queryTimeoutMs} ms)`;
+    return `timeout: what the stream may show was not found out within ${limit}`;
+  }
+
+  /** Errors a client may read keep their text; any other is a fault of ours and goes to the log. Once it is over nobody hears. */
   async #inWireWords<Result>(step: string, work: () => Result | Promise<Result>): Promise<Result> {
     try {
       return await work();
     } catch (error) {
+      if (this.#over.signal.aborted) throw error;
       if (error instanceof QueryError) throw new Error(error.text);
       if (error instanceof SurveyFailed) throw new Error(error.message);
       this.#host.logger.error({ step, cause: String(error) }, 'a query could not be processed');
@@ -279,53 +282,36 @@ class Connection {
     if (this.#planned === null) throw new Error('executed without a plan');
     const { job, tail } = this.#planned;
     this.#planned = null;
-    if (tail === null) {
-      this.#read(job, null);
-      return;
-    }
-    this.#watchFor(job, tail);
+    if (tail === null) this.#read(job, null);
+    else this.#stream = this.#watchFor(job, tail);
   }
 
-  #watchFor(job: QueryJob, tail: PlannedTail): void {
+  #watchFor(job: QueryJob, tail: PlannedTail): StreamDelivery {
     if (this.#access === null) throw new Error('watched by nobody');
-    // Commits are accounted for before anything is read, so that none falls between the two phases (STR-3).
-    const watch = this.#host.watch(tail.program, {
+    return new StreamDelivery({
+      socket: this.#socket,
+      host: this.#host,
+      access: this.#access,
+      program: tail.program,
+      again: (news) => this.#inWireWords('decide', () => tail.again(news)),
       onOpened: () => this.#read(job, tail.program.store),
-      onFrame: (frame, records, rows) => {
-        if (stream.isOld(rows)) watch.credit();
-        else this.#frameArrived(frame, records);
-      },
+      onFrame: (frame, records) => this.#frameArrived(frame, records),
       onLive: () => this.send({ type: 'stream.live' }),
-      onUnit: (frames, records, rows) => {
-        if (!stream.isOld(rows)) this.#unitArrived(frames, records);
-      },
-      onHeld: (news) => void stream.decide(news),
+      onUnit: (records, blocked) => this.send({ type: 'batch.arrived', records, blocked }),
       onFailed: (failure) => this.#executionFailed(failure),
     });
-    const stream = new HeldStream({
-      access: this.#access,
-      watch,
-      again: (news) => this.#inWireWords('decide', () => tail.again(news)),
-      onSecurityChange: this.#host.onSecurityChange,
-      onFailed: (error) => {
-        const text = error instanceof Error ? error.message : INTERNAL_ERROR;
-        this.send({ type: 'execution.failed', text });
-      },
-    });
-    this.#watch = watch;
-    this.#stream = stream;
   }
 
-  #read(job: QueryJob, seam: TailProgram['store'] | null): void {
+  /** @param seam the store of a stream, whose initial set this is */
+  #read(job: QueryJob, seam: PlannedTail['program']['store'] | null): void {
     const listener: QueryRunListener = {
-      onSeam: (told) => {
-        this.#seam = told;
-      },
+      onSeam: (told) => this.#stream?.endsAt(told),
       onFrame: (frame, records) => this.#frameArrived(frame, records),
       onFinished: () => this.send({ type: 'execution.finished' }),
       onFailed: (failure) => this.#executionFailed(failure),
     };
     this.#run = this.#host.run(job, this.#deadline, listener, seam);
+    this.#source = this.#run;
   }
 
   #frameArrived(frame: Uint8Array, records: number): void {
@@ -342,58 +328,16 @@ class Connection {
   }
 
   #cancelExecution(): void {
+    this.#over.abort();
     this.#survey?.cancel();
     this.#run?.cancel();
-    this.#watch?.close();
+    this.#stream?.close();
   }
 
   /** Frames that the kernel has not taken yet keep their credits, so at most as many as before are under way. */
   #startWatching(): void {
-    if (this.#seam === null || this.#watch === null) throw new Error('watched without a seam');
-    this.#catchingUp = true;
-    this.#widen();
-    this.#watch.attach(this.#seam, FRAME_CREDITS - this.#unflushed);
-    this.#stream?.heed();
-  }
-
-  #widen(): void {
-    const fd = tryDescriptorOf(this.#socket);
-    try {
-      if (fd !== null) this.#host.widen(fd, STREAM_BUFFER_BYTES);
-    } catch (error) {
-      this.#host.logger.warn({ cause: String(error) }, 'a stream keeps the usual send buffer');
-    }
-  }
-
-  /**
-   * A committed batch is one unit; the stream ends when bytes of the one before are still here (STR-11,
-   * STR-12). Whether the socket takes more shows when it is polled, and several units may come before
-   * that: hence the turns in between.
-   */
-  #unitArrived(frames: Uint8Array, records: number): void {
-    this.#units.push({ frames, records });
-    if (this.#units.length === 1) this.#offerUnits(0);
-  }
-
-  #offerUnits(turns: number): void {
-    for (let unit = this.#units[0]; unit !== undefined; unit = this.#units[0]) {
-      const blocked = this.#socket.writableLength > 0;
-      if (blocked && turns < POLL_TURNS) {
-        setImmediate(() => this.#offerUnits(turns + 1));
-        return;
-      }
-      // Out of the line before the machine is asked: one that has ended takes nothing.
-      this.#units.shift();
-      this.#offered = unit.frames;
-      this.send({ type: 'batch.arrived', records: unit.records, blocked });
-      this.#offered = null;
-      turns = 0;
-    }
-  }
-
-  #writeUnit(): void {
-    if (this.#offered === null) throw new Error('no unit is offered');
-    this.#socket.write(this.#offered);
+    this.#stream?.catchUp(FRAME_CREDITS - this.#unflushed);
+    this.#source = this.#stream;
   }
 
   #writeFrame(): void {
@@ -444,11 +388,8 @@ class Connection {
 
   #release(): void {
     if (this.#presence !== null) clearInterval(this.#presence);
-    this.#ended = true;
-    this.#stream?.close();
-    this.#frames.length = 0;
-    this.#units = [];
     this.#cancelExecution();
+    this.#frames.length = 0;
     this.#socket.destroy();
     if (this.#access === null) this.#caller?.close();
     else this.#access.close();

@@ -16,8 +16,8 @@ export interface QuerySessionHost {
   readonly onInspect: Observer<InspectionEvent> | null;
   /** The peer behind an accepted socket, as it was at connect (QX-8). Throws when there is none. */
   readonly identify: (fd: number) => Caller;
-  /** Begins a query of the caller: the descriptors of now hold to its end (ACL-46). */
-  readonly openAccess: (caller: Caller) => Promise<AccessSession>;
+  /** Begins a query of the caller: the descriptors of now hold to its end (ACL-46). Rejects when it is over before. */
+  readonly openAccess: (caller: Caller, over: AbortSignal) => Promise<AccessSession>;
   /** Calls back when descriptors changed, until the returned function is called (ACL-49). */
   readonly onSecurityChange: (listener: () => void) => () => void;
   /** Throws QueryError (class P). */

@@ -9,15 +9,10 @@ import { FieldCounters } from '../../src/indexes/counters.js';
 import { decide, type Verdict } from '../../src/indexes/policy.js';
 import { verdictsNow } from '../../src/indexes/verdicts.js';
 import { native } from '../../src/native/addon.js';
-import {
-  RollupComputation,
-  type RollupUnit,
-  SEARCH_START,
-  type SearchPlace,
-} from '../../src/rollups/computation.js';
+import type { Moment } from '../../src/rollups/computation.js';
 import { pairOf, type RollupPair } from '../../src/rollups/pairs.js';
 import { loadRegistry, saveRegistry } from '../../src/rollups/registryFile.js';
-import { BatchTooLong } from '../../src/stores/retentionDatabase.js';
+import { RollupPass } from '../../src/rollups/rollupPass.js';
 import { type Commanded, obey, type Surroundings, surroundedBy, tellWhenReady } from '../commanded.js';
 import { plainFailure } from '../plainFailure.js';
 import { Subject } from '../rx.js';
@@ -46,8 +41,6 @@ export type RollupAdvisor = Commanded<typeof rollupAdvisorMachine, FromRollups>;
 const LEAST_PAUSE_MS = 2;
 const PRESSURE_PAUSE_MS = 500;
 
-const SECOND_NS = 1_000_000_000n;
-
 /** Starts the advisor. Subscribe to `reports$` at once: it does not repeat. */
 export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor {
   const { eventStorePath, metricStorePath, now = native.realtimeNs } = options;
@@ -62,13 +55,7 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
   let desired: readonly RollupPair[] = [];
   let verdicts: readonly Verdict[] = [];
   let decidedAt: bigint | null = null;
-  let computation: RollupComputation | null = null;
-  /** The pass that is under way; null: the next search begins one. */
-  let place: SearchPlace | null = null;
-  let searched: readonly RollupPair[] = [];
-  /** Up to when windows of a pair were completed at its last pass, by key. */
-  const passed = new Map<string, bigint>();
-  let unit: RollupUnit | null = null;
+  const pass = new RollupPass(metricStorePath);
   let leases = 0;
   let lease: number | null = null;
   let failing = false;
@@ -78,21 +65,13 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
     reports$.next({ type: 'leaseReturn', id: lease });
     lease = null;
   };
-  const closeStore = () => {
-    const closing = computation;
-    computation = null;
-    place = null;
-    unit = null;
-    closing?.close();
-  };
+  const moment = (): Moment => ({ nowNs: now(), limits: settings.computation });
   /** Whatever fails, the next search begins with a fresh connection: the file may have been replaced. */
   const inStore = <T>(work: () => T): T => {
     try {
       return work();
     } catch (error) {
-      closeStore();
-      // What the pass has not come to is still to be done.
-      passed.clear();
+      pass.close();
       throw failureOf(error);
     }
   };
@@ -111,53 +90,6 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
         desired: desired.map(({ key }) => key),
       });
     });
-  /** The pairs of which windows were completed since the last pass. */
-  const ripe = (whole: boolean): RollupPair[] => {
-    const completed = now() - settings.computation.completionDelayNs;
-    return desired.filter(({ key, windowSeconds }) => {
-      const upTo = completed / (BigInt(windowSeconds) * SECOND_NS);
-      const isRipe = whole || upTo !== passed.get(key);
-      if (isRipe) passed.set(key, upTo);
-      return isRipe;
-    });
-  };
-  const begin = (whole: boolean) => {
-    searched = ripe(whole);
-    if (searched.length === 0) return;
-    computation ??= new RollupComputation(metricStorePath);
-    place = SEARCH_START;
-  };
-  /** One bounded step of the search; null: go on. */
-  const step = (whole: boolean): boolean | null => {
-    if (unit !== null) return true;
-    if (place === null) begin(whole);
-    if (place === null || computation === null) return false;
-    const limits = settings.computation;
-    const found = computation.search(searched, place, { whole, nowNs: now(), limits });
-    unit = found.unit;
-    place = found.next;
-    if (unit !== null) return true;
-    if (place !== null) return null;
-    closeStore();
-    return false;
-  };
-  const compute = (): { rows: number; samples: number } => {
-    if (unit === null || computation === null || lease === null)
-      throw new Error('there is nothing to compute');
-    const { pair, from } = unit;
-    try {
-      const done = computation.compute(unit, now(), settings.computation);
-      if (place !== null) place = { ...place, from: done.next };
-      return done;
-    } catch (error) {
-      // One window alone is too much for a transaction: its samples will do.
-      if (!(error instanceof BatchTooLong) || place === null) throw error;
-      place = { ...place, from: from + BigInt(pair.windowSeconds) * SECOND_NS };
-      return { rows: 0, samples: 0 };
-    } finally {
-      unit = null;
-    }
-  };
 
   const machine = rollupAdvisorMachine.provide({
     actors: {
@@ -167,6 +99,7 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
         const loaded = inRegistry(() => loadRegistry(eventStorePath));
         counters.load(loaded.counters, limits.windowHours, now());
         desired = pairsOf(loaded.desired);
+        pass.want(desired);
       }),
       decide: fromPromise(async ({ input: { limits }, signal }) => {
         await pace('decide');
@@ -183,26 +116,28 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
         desired = pairsOf(decision.desired.map(({ field }) => field));
         verdicts = decision.verdicts;
         decidedAt = nowNs;
-        // The pass that was under way has another order now.
-        closeStore();
+        pass.want(desired);
       }),
       persist: fromPromise(async ({ signal }) => {
         await pace('persist');
         if (!signal.aborted) save();
         failing = false;
       }),
-      search: fromPromise(async ({ input: { whole }, signal }) => {
+      search: fromPromise(async ({ signal }) => {
         for (;;) {
           await pace('search');
           if (signal.aborted) return false;
-          const found = inStore(() => step(whole));
+          const found = inStore(() => pass.step(moment()));
           if (found !== null) return found;
         }
       }),
       compute: fromPromise(async ({ input: { pressure } }) => {
         await pace('compute');
         const started = performance.now();
-        const { rows, samples } = inStore(compute);
+        const { rows, samples } = inStore(() => {
+          if (lease === null) throw new Error('the lease was given back');
+          return pass.compute(moment());
+        });
         failing = false;
         const ms = performance.now() - started;
         return { rows, samples, pauseMs: Math.ceil(LEAST_PAUSE_MS + ms + pressure * PRESSURE_PAUSE_MS) };
@@ -210,7 +145,7 @@ export function startRollupAdvisor(options: RollupAdvisorOptions): RollupAdvisor
       close: fromPromise(async () => {
         returnLease();
         await pace('close');
-        closeStore();
+        pass.close();
         save();
       }),
     },

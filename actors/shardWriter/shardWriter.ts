@@ -11,6 +11,7 @@ import type { SheddingLimits } from '../../src/indexes/batchWindow.js';
 import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import type { IndexedField } from '../../src/indexes/fields.js';
 import { type ChannelHandle, native } from '../../src/native/addon.js';
+import { NO_LEASE } from '../../src/stores/lease.js';
 import { CommitError, ShardCommitter, type ShardCommitterOptions } from '../../src/stores/shardCommitter.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from '../../src/stores/storeError.js';
 import type { FromWriter, ReaderToWriter, ToWriter, WriterDump } from '../messages.js';
@@ -57,8 +58,8 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
   const subscriptions: Subscription[] = [];
   let committer: ShardCommitter | null = null;
   let storedSynthetic = 0;
-  /** Of the lease that was asked for last. */
-  let leaseId = 0;
+  /** The lease that was asked for last. */
+  let leaseId = NO_LEASE;
   const waiting: Extract<ToWriter, { type: 'synthetic' }>[] = [];
   const indexes = indexesOf(options, (change, existing) =>
     reports$.next({ type: 'indexes', change, existing }),
@@ -156,7 +157,7 @@ export function startShardWriter(options: ShardWriterOptions): ShardWriter {
     merge(options.readers$, options.commands$).subscribe((message) => {
       switch (message.type) {
         case 'batch.available':
-          actor.send({ type: 'batch.available', rows: message.rows });
+          actor.send(message);
           break;
         case 'pressure':
           indexes?.pressure(message.cpu, message.level);

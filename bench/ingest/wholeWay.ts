@@ -32,7 +32,7 @@ export async function storeTheWholeWay(options: WholeWayOptions): Promise<WholeW
   const { directory, ringDirectory, rings: count, events, rate } = options;
   const { shards } = openEventStore(directory, count);
   const kmes: KmesSource = { kind: 'embedded', directory: ringDirectory };
-  const rings = attachAllRings(kmes);
+  const rings = attachAllRings(kmes, BOOT_ID);
   const pipeline = new EventPipeline({
     shards,
     shardCount: count,

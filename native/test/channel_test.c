@@ -269,7 +269,49 @@ static void covered_at_the_end(void) {
   track_unref(track);
 }
 
+static void count_regressed(void *context, const struct pump_note *note) {
+  uint64_t *seen = context;
+  if (note->kind != PUMP_REGRESSED) return;
+  seen[0]++;
+  seen[1] = note->first;
+  seen[2] = note->second;
+}
+
+static void begun_anew(void) {
+  struct ring_fixture fixture;
+  struct pump pump;
+  uint64_t seen[3] = {0};
+  fixture_open(&fixture, RING_MIN_CAPACITY);
+  struct fixture_channel channel = fixture_channel(100, 1 << 20);
+  emit(&fixture, 4);
+
+  title("[ING-22] a ring that holds less than is known was made anew, and is reported once");
+  fixture_pump(&pump, &fixture, &channel, 7, NULL, 0);
+  pump.notify = count_regressed;
+  pump.context = seen;
+  EXPECT(run(&pump) == PUMP_EMPTY && seen[0] == 1 && seen[1] == 4 && seen[2] == 7);
+  emit(&fixture, 2);
+  EXPECT(run(&pump) == PUMP_EMPTY && seen[0] == 1);
+  emit(&fixture, 2);
+  EXPECT(run(&pump) == PUMP_EMPTY && fixture_takes(&channel, "8"));
+
+  title("[BOOT-10] a ring that was read to its end before is none");
+  seen[0] = 0;
+  pump_read_from(&pump, fixture.ring->page, fixture.ring->data, fixture.ring->capacity);
+  EXPECT(run(&pump) == PUMP_EMPTY && seen[0] == 0);
+
+  title("[KMES-124] nor is one whose newest events are jumped over");
+  /* Insane size of the fifth event. */
+  fixture_poke_u64(&fixture, RING_DATA_OFFSET + 4 * 81, UINT64_MAX);
+  pump_read_from(&pump, fixture.ring->page, fixture.ring->data, fixture.ring->capacity);
+  EXPECT(run(&pump) == PUMP_EMPTY && seen[0] == 0);
+  pump_stop(&pump);
+  fixture_channel_close(&channel);
+  fixture_close(&fixture);
+}
+
 int main(void) {
+  begun_anew();
   turns();
   bytes_bound();
   losses();

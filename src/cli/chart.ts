@@ -4,7 +4,7 @@
  */
 import type { EventRecord } from '../wire/client.js';
 import { type CommandContext, CommandFailure } from './context.js';
-import { axisNumber, bar, Canvas, niceRange, type Point, sparkline } from './plot.js';
+import { axisNumber, bar, Canvas, niceScale, type Point, type Scale, shareOf, sparkline } from './plot.js';
 import { displayWidth, type Paint, PLAIN, padTo, type Style } from './terminal.js';
 import { sampleParts, timeText } from './valueText.js';
 
@@ -141,8 +141,8 @@ function share({ from, to }: TimeRange, time: bigint): number {
 /** A field of lines with both axes, and a legend. */
 function field(series: readonly Series[], look: Look, height: number, range = timeRange(series)): string[] {
   const { low, high } = valueRange(series);
-  const scale = niceRange(low, high, 4);
-  const y = (value: number) => (value - scale.low) / (scale.high - scale.low);
+  const scale = niceScale(low, high, 4);
+  const y = (value: number) => shareOf(scale.low, scale.high, value);
   const labels = axisLabels(scale, height);
   const margin = Math.max(...[...labels.values()].map((label) => label.length));
   const width = look.width - margin - 3;
@@ -167,15 +167,13 @@ function field(series: readonly Series[], look: Look, height: number, range = ti
 }
 
 /** The number at each row that bears one: round ones, from the top to the bottom. */
-function axisLabels(scale: ReturnType<typeof niceRange>, height: number): ReadonlyMap<number, string> {
+function axisLabels({ high, marks }: Scale, height: number): ReadonlyMap<number, string> {
   const labels = new Map<number, string>();
-  const marks = Math.round((scale.high - scale.low) / scale.step);
-  const every = Math.max(1, Math.ceil(marks / Math.max(1, Math.floor((height - 1) / 2))));
-  for (let mark = 0; mark <= marks; mark += every) {
-    const row = Math.round((1 - mark / marks) * (height - 1));
-    labels.set(row, axisNumber(scale.low + mark * scale.step));
-  }
-  labels.set(0, axisNumber(scale.high));
+  const last = marks.length - 1;
+  const every = Math.max(1, Math.ceil(last / Math.max(1, Math.floor((height - 1) / 2))));
+  for (const [i, mark] of marks.entries())
+    if (i % every === 0) labels.set(Math.round((1 - i / last) * (height - 1)), axisNumber(mark));
+  labels.set(0, axisNumber(high));
   return labels;
 }
 
@@ -223,16 +221,15 @@ function sparks(series: readonly Series[], look: Look): string[] {
 /** Means per piece of time, scaled to 0..1; null where there is no sample. */
 function buckets(samples: Series['samples'], range: TimeRange, width: number): (number | null)[] {
   const { low, high } = valueRange([{ label: '', samples }]);
-  const sums = Array.from({ length: width }, () => ({ sum: 0, count: 0 }));
+  const means = Array.from({ length: width }, () => ({ mean: 0, count: 0 }));
   for (const { time, value } of samples) {
-    const bucket = sums[Math.min(width - 1, Math.floor(share(range, time) * width))];
+    const bucket = means[Math.min(width - 1, Math.floor(share(range, time) * width))];
     if (bucket === undefined) continue;
-    bucket.sum += value;
     bucket.count++;
+    // Their sum may be beyond all numbers.
+    bucket.mean += value / bucket.count - bucket.mean / bucket.count;
   }
-  return sums.map(({ sum, count }) =>
-    count === 0 ? null : high === low ? 0.5 : (sum / count - low) / (high - low),
-  );
+  return means.map(({ mean, count }) => (count === 0 ? null : shareOf(low, high, mean)));
 }
 
 /** One bar per series, from zero. */
@@ -245,11 +242,11 @@ function bars(series: readonly Series[], look: Look): string[] {
   const width = Math.max(10, look.width - labelWidth - valueWidth - 5);
   return series.map(({ label, samples }, i) => {
     const value = samples[0]?.value ?? 0;
-    const [start, end] = [Math.min(0, value), Math.max(0, value)].map(
-      (edge) => (edge - from) / (to - from || 1),
-    );
-    const indent = ' '.repeat(Math.round((start ?? 0) * width));
-    const drawn = look.paint('cyan', bar((end ?? 0) - (start ?? 0), width));
+    // Of zeros alone there is nothing to draw.
+    const place = (edge: number) => (from === to ? 0 : shareOf(from, to, edge));
+    const [start, end] = [place(Math.min(0, value)), place(Math.max(0, value))];
+    const indent = ' '.repeat(Math.round(start * width));
+    const drawn = look.paint('cyan', bar(end - start, width));
     const name = look.paint('bold', padTo(clipped(label, labelWidth), labelWidth));
     return `${name}  ${(values[i] ?? '').padStart(valueWidth)} ${look.paint('dim', '│')}${indent}${drawn}`;
   });

@@ -5,7 +5,8 @@
  * - binary `{"$bin": "<base64>"}`, extension `{"$ext": <type>, "$bin": "<base64>"}`
  * - NaN and infinities `{"$float": "NaN" | "Infinity" | "-Infinity"}`
  *
- * A key of a nested map that begins with `$` gets a second `$`, so these objects cannot be forged.
+ * A key of a nested map that is no string is a `$` and its JSON text (`"$1"`, `"$1.0"`, `"$[true]"`), and one
+ * that begins with `$` gets a second `$`: so no two keys are alike, and these objects cannot be forged.
  */
 import type { EventRecord } from '../wire/client.js';
 import { MsgpackExt, type MsgpackValue } from '../wire/msgpackReader.js';
@@ -41,9 +42,9 @@ function floatText(value: number): string {
   return /^-?\d+$/.test(text) ? `${text}.0` : text;
 }
 
-/** JSON keys are strings: any other key becomes its JSON text. */
+/** JSON keys are strings. No JSON text begins with `$`, nor with what follows it in `$bin`, `$ext` and `$float`. */
 function keyText(key: MsgpackValue): string {
-  if (typeof key !== 'string') return jsonValue(key);
+  if (typeof key !== 'string') return `$${jsonValue(key)}`;
   return key.startsWith('$') ? `$${key}` : key;
 }
 

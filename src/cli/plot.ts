@@ -89,20 +89,43 @@ export function bar(share: number, width: number): string {
   return '█'.repeat(eighths >> 3) + (EIGHTHS[eighths & 7] ?? '');
 }
 
-/** Round numbers at or beyond both ends of a range, and the step between marks. */
-export function niceRange(
-  low: number,
-  high: number,
-  marks: number,
-): { low: number; high: number; step: number } {
+/** A scale of values. */
+export interface Scale {
+  readonly low: number;
+  readonly high: number;
+  /** From `low` to `high`: at least these two, about as many more as wished for. */
+  readonly marks: readonly number[];
+}
+
+/** A scale that holds a range of finite numbers, and ends at round ones as far as numbers go. */
+export function niceScale(low: number, high: number, parts: number): Scale {
   // One value alone gets some air around it.
   const span = high > low ? high - low : Math.abs(high) || 1;
-  const raw = span / Math.max(1, marks);
+  const raw = span / Math.max(1, parts);
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * ([1, 2, 2.5, 5].find((factor) => factor * power >= raw) ?? 10);
-  const bottom = Math.floor(low / step) * step;
-  const top = Math.ceil(high / step) * step;
-  return { low: bottom, high: top > bottom ? top : bottom + step, step };
+  const first = Math.floor(low / step);
+  const last = Math.max(Math.ceil(high / step), first + 1);
+  const marks = Number.isSafeInteger(first) && Number.isSafeInteger(last) ? steps(first, last, step) : [];
+  const [bottom = Number.NaN, top = Number.NaN] = [marks[0], marks.at(-1)];
+  if (bottom <= low && top >= high && bottom < top && Number.isFinite(top - bottom))
+    return { low: bottom, high: top, marks };
+  // Too large, too small, or too close to each other for a step between them.
+  const ends = low < high ? [low, high] : [Math.min(0, low), Math.max(0, high)];
+  return { low: Math.min(...ends), high: Math.max(...ends), marks: ends };
+}
+
+function steps(first: number, last: number, step: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+}
+
+/** Where a value lies in a range of finite numbers, 0 to 1; in the middle of an empty one. */
+export function shareOf(low: number, high: number, value: number): number {
+  if (low === high) return 0.5;
+  const span = high - low;
+  // The halves of the largest numbers are exact, and so is their difference, nearly.
+  const share = Number.isFinite(span) ? (value - low) / span : (value / 2 - low / 2) / (high / 2 - low / 2);
+  return Math.min(1, Math.max(0, share));
 }
 
 /** A number for an axis: short, and without the noise of binary fractions. */

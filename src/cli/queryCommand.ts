@@ -8,6 +8,7 @@ import { CsvWriter } from './csv.js';
 import { jsonLine } from './jsonl.js';
 import { UsageError } from './options.js';
 import { Pager, pagerCommand } from './pager.js';
+import { Past } from './past.js';
 import { PrettyPrinter } from './pretty.js';
 import { type Ask, composeQuery, refusal } from './queryText.js';
 import { TablePrinter } from './table.js';
@@ -35,18 +36,22 @@ export async function runQuery(context: CommandContext): Promise<void> {
   const writer = await writerFor(context, ask);
   if (ask.stream) output.bePatient();
   else page(context);
-  let turnNext = ask.turnFirst;
+  const past = ask.turnPast ? new Past() : null;
+  const show = async (messages: Iterable<readonly EventRecord[]>) => {
+    for (const records of messages) await write(context, writer.message(records));
+  };
   try {
-    for await (const records of queryMessages(options.get('socket') ?? '', ask.text, { signal })) {
-      await write(context, writer.message(turnNext ? oldestFirst(records) : records));
-      turnNext = false;
-    }
+    for await (const records of queryMessages(options.get('socket') ?? '', ask.text, { signal }))
+      await show(past?.add(records) ?? [records]);
     await write(context, writer.end?.() ?? '');
   } catch (error) {
     // A stream has no other end: whoever followed it has seen what there was to see.
     if (ask.stream && signal.aborted && signal.reason instanceof Interrupted) return;
     // What came before the error belongs before it on the screen too.
-    if (!signal.aborted) await output.flush();
+    if (!signal.aborted) {
+      await show(past?.end() ?? []);
+      await output.flush();
+    }
     throw failure(error, ask);
   }
 }
@@ -124,16 +129,6 @@ async function write(
 ): Promise<void> {
   if (typeof pieces !== 'string') for (const piece of pieces) await output.write(piece);
   else if (pieces !== '') await output.write(pieces);
-}
-
-/** Turned only if it is in the order eventd gives by itself (QL-70): newest first. */
-function oldestFirst(records: readonly EventRecord[]): readonly EventRecord[] {
-  const times = records.map((record) => record.get('timestamp'));
-  const isDescending = times.every((time, i) => {
-    const before = i === 0 ? time : times[i - 1];
-    return typeof time === 'bigint' && typeof before === 'bigint' && time <= before;
-  });
-  return isDescending ? [...records].reverse() : records;
 }
 
 /** The error as it is told; how a stream ended is put into words. */

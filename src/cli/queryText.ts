@@ -7,7 +7,7 @@ import { parseQuery } from '../query/parser.js';
 import { QueryFailure } from '../wire/client.js';
 import { CommandFailure, EXIT } from './context.js';
 import { type ParsedOptions, UsageError } from './options.js';
-import { visible } from './terminal.js';
+import { displayWidth, visible } from './terminal.js';
 
 /** What `--follow` shows of the past when the query does not say, as tail(1) does. */
 const FOLLOW_TAKE = 10;
@@ -19,8 +19,8 @@ export interface Ask {
   readonly query: Query | null;
   /** It does not end by itself. */
   readonly stream: boolean;
-  /** The first message holds the newest records before the stream, to be shown oldest first. */
-  readonly turnFirst: boolean;
+  /** The stream begins with the newest records before it, to be shown oldest first. */
+  readonly turnPast: boolean;
 }
 
 /**
@@ -42,27 +42,27 @@ export function composeQuery(text: string, options: ParsedOptions): Ask {
   const query = alone instanceof QueryError ? completed(text, clauses, alone) : alone;
   if (query instanceof QueryError) {
     if (wanted.length === 0 && !isFollowed && !options.has('explain') && !options.has('chart'))
-      return { text, query: null, stream: false, turnFirst: false };
+      return { text, query: null, stream: false, turnPast: false };
     throw refusal(new QueryFailure(query.text), text);
   }
   if (query.mode === 'INDEX') {
     const first = wanted[0]?.name ?? (isFollowed ? 'follow' : undefined);
     if (first !== undefined) throw new UsageError(`--${first}: EVENTS INDEX takes no clauses`);
-    return { text, query, stream: false, turnFirst: false };
+    return { text, query, stream: false, turnPast: false };
   }
   if (query === alone)
     for (const { name, clause, field } of wanted)
       if (query[field] !== null) throw new UsageError(`--${name}: the query has ${clause} already`);
   const sugared = withClauses(text, clauses);
   if (!isFollowed)
-    return { text: sugared, query, stream: 'stream' in query && query.stream, turnFirst: false };
+    return { text: sugared, query, stream: 'stream' in query && query.stream, turnPast: false };
   if (query.mode === 'METRIC')
     throw new UsageError('--follow: METRIC cannot be followed, only EVENTS and LOGS');
-  if (query.stream) return { text: sugared, query, stream: true, turnFirst: false };
+  if (query.stream) return { text: sugared, query, stream: true, turnPast: false };
   const followed = [...clauses, ...followClauses(query, options)];
-  const turnFirst =
+  const turnPast =
     query.sort.length === 0 && query.aggregation === null && !followed.includes('SORT timestamp');
-  return { text: withClauses(text, followed), query, stream: true, turnFirst };
+  return { text: withClauses(text, followed), query, stream: true, turnPast };
 }
 
 const SUGAR = {
@@ -145,5 +145,5 @@ export function caretLines(text: string, position: number): readonly string[] {
   const shown = (part: readonly string[]) => visible(part.join('').replaceAll('\t', ' '));
   const before = (from > start ? '…' : '') + shown(characters.slice(from, at));
   const after = shown(characters.slice(at, to)) + (to < end ? '…' : '');
-  return [`  ${before}${after}`, `  ${' '.repeat([...before].length)}^`];
+  return [`  ${before}${after}`, `  ${' '.repeat(displayWidth(before))}^`];
 }

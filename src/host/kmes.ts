@@ -47,7 +47,7 @@ export function ringFileName(cpu: number): string {
  */
 export function checkKmesSource(source: KmesSource, bootId: Uint8Array): void {
   if (source.kind === 'kernel') return;
-  checkBootId(source.directory, bootId);
+  checkBootId(source, bootId);
   let names: string[];
   try {
     names = readdirSync(source.directory);
@@ -72,14 +72,17 @@ export function checkKmesSource(source: KmesSource, bootId: Uint8Array): void {
   }
 }
 
-function checkBootId(directory: string, bootId: Uint8Array): void {
+/** A producer that discards rings writes its boot's ID before it makes new ones: so look after attaching. */
+function checkBootId(source: KmesSource, bootId: Uint8Array): void {
+  if (source.kind === 'kernel') return;
+  const { directory } = source;
   const file = join(directory, BOOT_ID_FILE);
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return;
-    throw new KmesError('ERR_KMES_BOOT', `cannot read the boot ID of the rings: ${messageOf(error)}`);
+    throw new KmesError('ERR_KMES_RINGS', `cannot read the boot ID of the rings: ${messageOf(error)}`);
   }
   let found: Uint8Array;
   try {
@@ -107,11 +110,19 @@ export function tryAttachRing(source: KmesSource, cpu: number): RingInfo | null 
 /**
  * Attaches the ring of a CPU that is known to exist, for example after its ring was replaced.
  *
- * @throws KmesError also when there is no such CPU
+ * @param bootId stored (mixed-endian) bytes of the current boot ID
+ * @throws KmesError also when there is no such CPU; `ERR_KMES_BOOT` for a ring of another boot, whose
+ *   sequences begin anew (HOST-75)
  */
-export function attachRing(source: KmesSource, cpu: number): RingInfo {
+export function attachRing(source: KmesSource, cpu: number, bootId: Uint8Array): RingInfo {
   const info = tryAttachRing(source, cpu);
   if (info === null) throw new KmesError('ERR_KMES_ATTACH', `there is no event ring for CPU ${cpu}`);
+  try {
+    checkBootId(source, bootId);
+  } catch (error) {
+    native.ringClose(info.ring);
+    throw error;
+  }
   return info;
 }
 
@@ -145,9 +156,10 @@ function attachRingFile(directory: string, cpu: number): RingInfo | null {
 /**
  * Attaches CPU 0, 1, 2, ... until there is none (LIFE-112). On failure nothing stays attached.
  *
- * @throws KmesError also when there is not even CPU 0 (LIFE-133)
+ * @param bootId stored (mixed-endian) bytes of the current boot ID
+ * @throws KmesError also when there is not even CPU 0 (LIFE-133), or when the rings are of another boot
  */
-export function attachAllRings(source: KmesSource): RingInfo[] {
+export function attachAllRings(source: KmesSource, bootId: Uint8Array): RingInfo[] {
   const rings: RingInfo[] = [];
   try {
     for (let cpu = 0; cpu < MAX_CPUS; cpu++) {
@@ -155,6 +167,7 @@ export function attachAllRings(source: KmesSource): RingInfo[] {
       if (info === null) break;
       rings.push(info);
     }
+    checkBootId(source, bootId);
   } catch (error) {
     for (const { ring } of rings) native.ringClose(ring);
     throw error;

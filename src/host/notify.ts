@@ -1,4 +1,7 @@
-/** The Notify port: readiness and life signs for the service manager (HOST-8..13, HOST-54, HOST-55). */
+/**
+ * The Notify port: readiness and life signs for the service manager (HOST-8..13, HOST-54, HOST-55), and what
+ * its time limits mean for eventd (HOST-18, HOST-22).
+ */
 import { messageOf } from './errorMessage.js';
 import type { WarningLog } from './log.js';
 
@@ -77,6 +80,21 @@ function statusLine(text: string | undefined): string[] {
 }
 
 /**
+ * The longest limit that is taken at its word, ms. "No limit" is written as the largest number there is, and
+ * a timer that shall wait for more than 2^31 - 1 ms does not wait at all.
+ */
+const LONGEST_MS = 24 * 3600 * 1000;
+
+/**
+ * How long the whole shutdown may take, ms: one second less than the service manager waits (LIFE-210, HOST-18).
+ *
+ * @param stopTimeoutSeconds `StopTimeout` of the service key
+ */
+export function stopBoundMs(stopTimeoutSeconds: number): number {
+  return Math.min(Math.max(stopTimeoutSeconds - 1, 1) * 1000, LONGEST_MS);
+}
+
+/**
  * Milliseconds between watchdog pings, a third of the configured time (HOST-22); null = off.
  * `WATCHDOG_USEC` counts unless `WATCHDOG_PID` names another process; else the service key decides.
  *
@@ -90,6 +108,6 @@ export function watchdogPingMs(
   const { WATCHDOG_USEC: microseconds, WATCHDOG_PID: owner } = environment;
   const ours = owner === undefined || owner === String(pid);
   const set = microseconds !== undefined && /^[0-9]{1,15}$/.test(microseconds) && ours;
-  const timeoutMs = set ? Number(microseconds) / 1000 : serviceSeconds * 1000;
+  const timeoutMs = Math.min(set ? Number(microseconds) / 1000 : serviceSeconds * 1000, LONGEST_MS);
   return timeoutMs > 0 ? Math.max(1, Math.floor(timeoutMs / 3)) : null;
 }

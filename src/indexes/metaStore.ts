@@ -3,13 +3,13 @@
  * opens it (IDX-45). Losing it costs nothing but memory, so whatever is wrong with it is answered by a
  * fresh file; the old one stays beside it.
  */
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { ensureAdminDescriptor } from '../access/adminDescriptor.js';
 import { META_FILE } from '../stores/eventDatabases.js';
 import { errorText, isCorruption, StoreError } from '../stores/storeError.js';
-import { SCHEMA_VERSION } from '../stores/storeFile.js';
+import { createEmpty, SCHEMA_VERSION } from '../stores/storeFile.js';
 import type { StoredCounter } from './counters.js';
 import { candidacyOf, type IndexedField } from './fields.js';
 import type { ManualWishes } from './policy.js';
@@ -54,7 +54,6 @@ const MANUAL_PREFIX = 'manual_index.';
 const MAX_ROWS = 8192;
 /** Whoever else looks into the file holds a lock for a moment only, ms. */
 const BUSY_TIMEOUT_MS = 1000;
-const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 
 export class MetaStore {
@@ -101,7 +100,7 @@ export class MetaStore {
 
   static #open(file: string): MetaStore {
     mkdirSync(join(file, '..'), { recursive: true, mode: DIRECTORY_MODE });
-    closeSync(openSync(file, 'a', FILE_MODE));
+    createEmpty(file);
     const db = new Database(file, { timeout: BUSY_TIMEOUT_MS });
     try {
       db.defaultSafeIntegers(true);

@@ -146,6 +146,11 @@ export interface NativeAddon extends LcsCalls {
   slotYield(slot: number, ms: number): boolean;
   cursorOpen(options: CursorOptions): CursorHandle;
   /**
+   * Works at what `cursorFetch` gives out next, of this size, for about `ms`; whether it is ready. Until it is,
+   * nothing else may use the connections. A failure is left to `cursorFetch`.
+   */
+  cursorAdvance(cursor: CursorHandle, maxRecords: number, maxBytes: number, ms: number): boolean;
+  /**
    * At most this many records and about this many bytes. Throws code SQLITE_INTERRUPT when interrupted.
    * @param spent memory of an earlier frame, which the new one takes where it fits
    */
@@ -181,13 +186,15 @@ export interface NativeAddon extends LcsCalls {
    * Reads on in several different copies at the same time, on threads of the addon, without inserting: about
    * `maxRows` rows in all go into their groups. Says of each whether {@link copyStep} must go on with it, be it
    * to insert, to end or to throw what went wrong.
+   * @param ms when this time is over the search for a row goes on the next time
    */
-  copyRead(copies: readonly CopyHandle[], maxRows: number): boolean[];
+  copyRead(copies: readonly CopyHandle[], maxRows: number, ms?: number): boolean[];
   /**
    * Copies until `maxRows` are read or inserted, or the next to insert would take all of the slice past
    * `maxBytes` (values, plus 16 bytes per value). Throws SQLITE_INTERRUPT when either connection is interrupted.
+   * @param ms when this time is over the slice is empty, and the next call goes on with the limits of this one
    */
-  copyStep(copy: CopyHandle, maxRows: number, maxBytes: number): CopySlice;
+  copyStep(copy: CopyHandle, maxRows: number, maxBytes: number, ms?: number): CopySlice;
   /** Before its connections are closed. */
   copyClose(copy: CopyHandle): void;
 

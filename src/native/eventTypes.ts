@@ -74,12 +74,14 @@ export interface ChannelStatus {
   readonly maxRows: number;
   /** Drain threads blocked on this channel. */
   readonly blocked: number;
+  /** More than half of its room is taken, in rows or in bytes. */
+  readonly halfFull: boolean;
 }
 
 /** What a drain thread reports to its actor. Never one per event. */
 export type DrainEvent =
-  /** The channel at `index` turned non-empty, or passed half its room. */
-  | { readonly type: 'available'; readonly index: number; readonly rows: number }
+  /** The channel at `index` turned non-empty, or passed half its room, in rows or in bytes. */
+  | { readonly type: 'available'; readonly index: number; readonly halfFull: boolean }
   /** The ring is empty and the thread goes to sleep on the futex. */
   | { readonly type: 'idle' }
   /** No room in the channel at `index`: reading is paused, events stay in the ring. */
@@ -90,6 +92,8 @@ export type DrainEvent =
   /** An insane event prefix; reading went on at `to`. */
   | { readonly type: 'corrupt'; readonly from: bigint; readonly to: bigint }
   | { readonly type: 'gap'; readonly first: bigint; readonly last: bigint }
+  /** The ring ends at sequence `newest`, but this boot is known up to `known`: it has begun anew. Once per ring. */
+  | { readonly type: 'regressed'; readonly newest: bigint; readonly known: bigint }
   /** Ring fill crossed a limit: 0 normal, 1 elevated, 2 emergency. `fill` is 0..1. */
   | { readonly type: 'pressure'; readonly level: 0 | 1 | 2; readonly fill: number }
   /** The ring was replaced; the old one is drained to its end and the thread waits for `drainReattach`. */

@@ -3,10 +3,12 @@
  * ACL-52). Built from predicates the planner knows, so aggregates, paging and streams see visible records
  * only, and whoever translates or evaluates conditions needs to learn nothing new.
  */
-import type { AccessSession, PresentFields, Visibility } from '../access/accessSession.js';
-import { type DataType, FIXED_FIELDS, type FieldPath, fieldName } from '../access/fieldLists.js';
-import type { Query } from './ast.js';
+import type { AccessSession, PresentFields } from '../access/accessSession.js';
+import { type DataType, FIXED_FIELDS, type FieldPath, fieldName, isTooDeep } from '../access/fieldLists.js';
+import type { Visibility } from '../access/visibility.js';
+import type { FieldRef, Query } from './ast.js';
 import { QueryError } from './errors.js';
+import { foldAscii } from './nameMatch.js';
 import type { PlanCondition, PlanField } from './plan.js';
 import { impliedFields, revealingFields } from './queryFields.js';
 
@@ -16,16 +18,7 @@ export interface ShownFields {
   readonly granted: readonly string[] | null;
 }
 
-/** The restrictions of one query. Plain data but for the functions; nothing in it changes. */
-export interface QueryAccess {
-  /** Readable identifiers with what they show, in the order they were given. No others may be read. */
-  readonly shown: ReadonlyMap<string, ShownFields>;
-  /**
-   * A WHERE condition as this caller may have it: only records with something to see, and a field is
-   * NULL where it is denied (ACL-37).
-   */
-  restrict(where: PlanCondition | null): PlanCondition;
-}
+const SHOWS_EVERYTHING: ShownFields = { granted: null };
 
 /** What the makers of jobs and stream programs take in: a condition, and what records show. */
 export interface ReadAccess {
@@ -46,12 +39,16 @@ export interface RestrictedData {
   readonly present: PresentFields;
   /** Resolves a field as the plan does, for conditions on fields that must be present. */
   readonly resolve: (field: { readonly name: string; readonly path: readonly string[] }) => PlanField;
+  /** Those of these identifiers that have records in the time range: no others can make a refusal (ACL-34). */
+  readonly occurring: (names: readonly string[]) => Promise<readonly string[]>;
 }
 
 /**
  * Decides what a query may read and use, with one check per identifier (and set of fields).
  *
  * @param where the planned WHERE; its fields are decided as well
+ * @param known what was decided about other identifiers, or about fewer fields of them, and still holds:
+ * it becomes part of the answer without being asked again
  * @throws QueryError class X, prefix `access denied`, when the query groups, sorts or aggregates by a
  * field that something in its result denies. The text names the field the client wrote and nothing else.
  */
@@ -60,21 +57,49 @@ export async function restrictQuery(
   query: Exclude<Query, { mode: 'INDEX' }>,
   data: RestrictedData,
   where: PlanCondition | null,
+  known: QueryAccess | null = null,
 ): Promise<QueryAccess> {
   const revealing = revealingFields(query);
   const implied = impliedFields(query);
   const used = [...conditionFields(where), ...implied, ...revealing.map(({ path }) => path)];
-  const present = withFields(data.present, used);
+  const asked = withFields(data.present, used);
+  const seen = await session.readable(data.type, asked);
+  const leftOut = await denying(seen, revealing, data);
+  const present = new Map(known?.present);
+  const readable = new Map(known?.readable);
+  for (const [name, fields] of asked) {
+    present.set(name, fields);
+    const visibility = leftOut.has(name) ? undefined : seen.get(name);
+    if (visibility === undefined) readable.delete(name);
+    else readable.set(name, visibility);
+  }
+  return new QueryAccess(data, implied, present, readable);
+}
+
+/**
+ * Identifiers that deny a field by which the query reveals values, though they show something. They are
+ * left out: none of them has records in the time range.
+ *
+ * @throws QueryError when one has (ACL-33, QX-6)
+ */
+async function denying(
+  readable: ReadonlyMap<string, Visibility>,
+  revealing: readonly FieldRef[],
+  data: RestrictedData,
+): Promise<ReadonlySet<string>> {
+  const denies = (seen: Visibility | undefined, { path }: FieldRef): boolean =>
+    seen?.mayShow(fieldName(path)) !== true;
+  const names = [...readable].filter(([, seen]) => revealing.some((field) => denies(seen, field)));
+  const there = names.length === 0 ? [] : await data.occurring(names.map(([name]) => name));
   for (const field of revealing) {
-    if (await session.mayUseField(data.type, field.path, present)) continue;
+    if (!isTooDeep(field.path) && !there.some((name) => denies(readable.get(name), field))) continue;
     throw new QueryError(
       'X',
       'access denied',
       `the result cannot be grouped, sorted or aggregated by ${field.name}`,
     );
   }
-  const readable = withoutHiddenTwins(await session.readable(data.type, present), present.keys());
-  return accessOf(readable, data, present, implied);
+  return new Set(names.map(([name]) => name));
 }
 
 /**
@@ -89,7 +114,7 @@ export async function usableIdentifiers(
   needed: readonly FieldPath[],
 ): Promise<readonly string[]> {
   const asked = withFields(present, needed);
-  const readable = withoutHiddenTwins(await session.readable(type, asked), asked.keys());
+  const readable = await session.readable(type, asked);
   const usable = [...readable].filter(([, seen]) => needed.every((path) => seen.mayShow(fieldName(path))));
   return [...withoutHiddenTwins(new Map(usable), asked.keys()).keys()];
 }
@@ -108,110 +133,127 @@ function withoutHiddenTwins(
   present: Iterable<string>,
 ): ReadonlyMap<string, Visibility> {
   const hidden = new Set<string>();
-  for (const name of present) if (!readable.has(name)) hidden.add(asciiLower(name));
-  return new Map([...readable].filter(([name]) => !hidden.has(asciiLower(name))));
+  for (const name of present) if (!readable.has(name)) hidden.add(foldAscii(name));
+  if (hidden.size === 0) return readable;
+  return new Map([...readable].filter(([name]) => !hidden.has(foldAscii(name))));
 }
 
-function asciiLower(name: string): string {
-  return name.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
-}
+/** The restrictions of one query. Nothing in it changes. */
+export class QueryAccess {
+  /** All identifiers that were decided about, with the fields that were. */
+  readonly present: PresentFields;
+  /** Those with something to see, names that SQL cannot tell from hidden ones included. */
+  readonly readable: ReadonlyMap<string, Visibility>;
+  readonly #data: Pick<RestrictedData, 'type' | 'identifier' | 'resolve'>;
+  /** What the query tests outside WHERE. */
+  readonly #implied: readonly FieldPath[];
+  /** Those that may be read. */
+  readonly #visible: ReadonlyMap<string, Visibility>;
+  readonly #granting = new Map<string, readonly string[] | null>();
 
-function accessOf(
-  readable: ReadonlyMap<string, Visibility>,
-  data: RestrictedData,
-  present: PresentFields,
-  implied: readonly FieldPath[],
-): QueryAccess {
-  const isOneOf = (names: readonly string[], negated = false): PlanCondition =>
-    names.length === 0
-      ? isNever(data.identifier, negated)
-      : { kind: 'in', field: data.identifier, negated, values: names };
-  const names = [...readable.keys()];
-  /** Identifiers that grant a field; null = all readable ones do. */
-  const granting = (field: string): readonly string[] | null => {
-    const denying = new Set(
-      [...readable].filter(([, seen]) => !seen.mayShow(field)).map(([name]) => asciiLower(name)),
-    );
-    return denying.size === 0 ? null : names.filter((name) => !denying.has(asciiLower(name)));
-  };
-  const cache = new Map<string, readonly string[] | null>();
-  const grantingOnce = (field: string): readonly string[] | null => {
-    let known = cache.get(field);
-    if (known === undefined) {
-      known = granting(field);
-      cache.set(field, known);
-    }
-    return known;
-  };
-  const rewrite = (condition: PlanCondition): PlanCondition => {
-    if (condition.kind === 'and' || condition.kind === 'or')
-      return { kind: condition.kind, terms: condition.terms.map(rewrite) };
-    const granted = grantingOnce(fieldName(pathOf(fieldOf(condition))));
-    if (granted === null) return condition;
-    // Where it is denied the field is NULL: no predicate holds but IS NULL (QL-31).
-    if (condition.kind === 'null' && !condition.negated)
-      return { kind: 'or', terms: [condition, isOneOf(granted, true)] };
-    return { kind: 'and', terms: [isOneOf(granted), condition] };
-  };
-  const shown = new Map(
-    [...readable].map(([name, seen]) => [name, shownBy(seen, data.type, present.get(name) ?? [])]),
-  );
-  const tested = implied.flatMap((path): PlanCondition[] => {
-    const granted = grantingOnce(fieldName(path));
-    return granted === null ? [] : [isOneOf(granted)];
-  });
-  const visible = [visibleRecords(readable, data, present, isOneOf), ...tested];
-  return {
-    shown,
-    restrict: (where) => allOf(where === null ? visible : [...visible, rewrite(where)]),
-  };
-}
-
-function allOf(terms: readonly PlanCondition[]): PlanCondition {
-  const [only, ...more] = terms;
-  return only !== undefined && more.length === 0 ? only : { kind: 'and', terms };
-}
-
-function shownBy(seen: Visibility, type: DataType, present: readonly FieldPath[]): ShownFields {
-  if (seen.everything) return { granted: null };
-  return { granted: allNames(type, present).filter((name) => seen.mayShow(name)) };
-}
-
-function allNames(type: DataType, present: readonly FieldPath[]): readonly string[] {
-  return [...new Set([...FIXED_FIELDS[type], ...present.map(fieldName)])];
-}
-
-/**
- * Records with at least one field to see (ACL-30). A fixed field is always there; where none of them is
- * granted, a record must have one of the others that are.
- */
-function visibleRecords(
-  readable: ReadonlyMap<string, Visibility>,
-  data: RestrictedData,
-  present: PresentFields,
-  isOneOf: (names: readonly string[]) => PlanCondition,
-): PlanCondition {
-  const fixed = FIXED_FIELDS[data.type];
-  const always: string[] = [];
-  const terms: PlanCondition[] = [];
-  for (const [name, seen] of readable) {
-    if (seen.everything || fixed.some((field) => seen.mayShow(field))) {
-      always.push(name);
-      continue;
-    }
-    const granted = (present.get(name) ?? []).filter((path) => seen.mayShow(fieldName(path)));
-    const has = granted.map(
-      (path): PlanCondition => ({
-        kind: 'null',
-        field: data.resolve({ name: fieldName(path), path }),
-        negated: true,
-      }),
-    );
-    if (has.length > 0) terms.push({ kind: 'and', terms: [isOneOf([name]), { kind: 'or', terms: has }] });
+  constructor(
+    data: Pick<RestrictedData, 'type' | 'identifier' | 'resolve'>,
+    implied: readonly FieldPath[],
+    present: PresentFields,
+    readable: ReadonlyMap<string, Visibility>,
+  ) {
+    this.#data = data;
+    this.#implied = implied;
+    this.present = present;
+    this.readable = readable;
+    this.#visible = withoutHiddenTwins(readable, present.keys());
   }
-  if (always.length > 0 || terms.length === 0) terms.unshift(isOneOf(always));
+
+  /** Identifiers that may be read, with what they show, in the order they were given. No others may be read. */
+  get shown(): ReadonlyMap<string, ShownFields> {
+    return new Map([...this.#visible].map(([name, seen]) => [name, this.#shownBy(name, seen)]));
+  }
+
+  #shownBy(name: string, seen: Visibility): ShownFields {
+    if (seen.everything) return SHOWS_EVERYTHING;
+    const fields = [...FIXED_FIELDS[this.#data.type], ...this.#fieldsOf(name).map(fieldName)];
+    return { granted: [...new Set(fields)].filter((field) => seen.mayShow(field)) };
+  }
+
+  /**
+   * A WHERE condition as this caller may have it: only records with something to see, and a field is
+   * NULL where it is denied (ACL-37).
+   */
+  restrict(where: PlanCondition | null): PlanCondition {
+    const tested = this.#implied.flatMap((path): PlanCondition[] => {
+      const granting = this.#namesGranting(path);
+      return granting === null ? [] : [this.#isOneOf(granting)];
+    });
+    const rewritten = where === null ? [] : [this.#rewrite(where)];
+    return joined('and', [this.#hasSomething(), ...tested, ...rewritten]);
+  }
+
+  /** Where it is denied a field is NULL: no predicate holds but IS NULL (QL-31). */
+  #rewrite(condition: PlanCondition): PlanCondition {
+    if (condition.kind === 'and' || condition.kind === 'or')
+      return { kind: condition.kind, terms: condition.terms.map((term) => this.#rewrite(term)) };
+    const granting = this.#namesGranting(pathOf(fieldOf(condition)));
+    if (granting === null) return condition;
+    if (condition.kind === 'null' && !condition.negated)
+      return { kind: 'or', terms: [condition, this.#isOneOf(granting, true)] };
+    return { kind: 'and', terms: [this.#isOneOf(granting), condition] };
+  }
+
+  /**
+   * Records with at least one field to see (ACL-30). A fixed field is always there; where none of them is
+   * granted, a record must have one of the others that are.
+   */
+  #hasSomething(): PlanCondition {
+    const fixed = FIXED_FIELDS[this.#data.type];
+    const always: string[] = [];
+    const sometimes: PlanCondition[] = [];
+    for (const [name, seen] of this.#visible) {
+      if (seen.everything || fixed.some((field) => seen.mayShow(field))) always.push(name);
+      else sometimes.push(...this.#hasGranted(name, seen));
+    }
+    const isAlways = always.length > 0 || sometimes.length === 0 ? [this.#isOneOf(always)] : [];
+    return joined('or', [...isAlways, ...sometimes]);
+  }
+
+  /** Records of one identifier with a granted field besides the fixed ones; none if it has no such field. */
+  #hasGranted(name: string, seen: Visibility): readonly PlanCondition[] {
+    const granted = this.#fieldsOf(name).filter((path) => seen.mayShow(fieldName(path)));
+    if (granted.length === 0) return [];
+    const has = granted.map((path): PlanCondition => {
+      const field = this.#data.resolve({ name: fieldName(path), path });
+      return { kind: 'null', field, negated: true };
+    });
+    return [{ kind: 'and', terms: [this.#isOneOf([name]), { kind: 'or', terms: has }] }];
+  }
+
+  /** Identifiers that grant a field; null = all that may be read do. */
+  #namesGranting(path: FieldPath): readonly string[] | null {
+    const field = fieldName(path);
+    let granting = this.#granting.get(field);
+    if (granting === undefined) {
+      const denies = [...this.#visible].filter(([, seen]) => !seen.mayShow(field));
+      const denying = new Set(denies.map(([name]) => foldAscii(name)));
+      const names = [...this.#visible.keys()];
+      granting = denying.size === 0 ? null : names.filter((name) => !denying.has(foldAscii(name)));
+      this.#granting.set(field, granting);
+    }
+    return granting;
+  }
+
+  #fieldsOf(name: string): readonly FieldPath[] {
+    return this.present.get(name) ?? [];
+  }
+
+  #isOneOf(names: readonly string[], negated = false): PlanCondition {
+    const field = this.#data.identifier;
+    return names.length === 0 ? isNever(field, negated) : { kind: 'in', field, negated, values: names };
+  }
+}
+
+/** Without a frame where there is but one term. */
+function joined(kind: 'and' | 'or', terms: readonly PlanCondition[]): PlanCondition {
   const [only, ...more] = terms;
-  return only !== undefined && more.length === 0 ? only : { kind: 'or', terms };
+  return only !== undefined && more.length === 0 ? only : { kind, terms };
 }
 
 /** True for no record, or for every one: an identifier is never NULL. */

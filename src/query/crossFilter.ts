@@ -11,6 +11,7 @@ import type {
   LogsQuery,
   MetricQuery,
   MetricTest,
+  NamePattern,
   Selector,
 } from './ast.js';
 import { QueryError } from './errors.js';
@@ -71,6 +72,14 @@ export function crossTrackedFields(where: Condition | null): readonly string[] {
   return hasEvents ? ['event_type'] : [];
 }
 
+/** The same for filters that say the same, wherever in the text they stand. */
+export function crossFilterKey(filter: CrossFilter): string {
+  return JSON.stringify(filter, (name, value: unknown) => {
+    if (name === 'span') return undefined;
+    return typeof value === 'bigint' ? `${value}n` : value;
+  });
+}
+
 /** Collects the stages of one query's filters while its condition is planned. */
 export class CrossFilters {
   readonly #range: TimeRange;
@@ -94,10 +103,7 @@ export class CrossFilters {
 
   /** The index of the stage that makes the filter's time ranges. */
   add(filter: CrossFilter): number {
-    const key = JSON.stringify(filter, (name, value: unknown) => {
-      if (name === 'span') return undefined;
-      return typeof value === 'bigint' ? `${value}n` : value;
-    });
+    const key = crossFilterKey(filter);
     const known = this.#known.get(key);
     if (known !== undefined) return known;
     const index = this.#stages.length;
@@ -122,7 +128,7 @@ export class CrossFilters {
           kind: 'ranges',
           index,
           store: 'metrics',
-          filter: metricFilterText(filter.name.text, filter.name.kind, filter.brackets),
+          filter: crossFilterText(filter),
           series: seriesStatement(filter, this.#readable(filter)),
           unit: filter.brackets !== null ? 'series' : filter.name.kind === 'equal' ? 'all' : 'name',
           range,
@@ -144,12 +150,19 @@ function rangesTest(test: MetricTest): RangesTest {
   return { operator: test.negated ? 'NOT_IN' : 'IN', numbers: test.values.map(({ value }) => value) };
 }
 
-/** A metric filter as error texts name it. */
-export function metricFilterText(
-  text: string,
-  kind: 'equal' | 'prefix' | 'glob',
-  brackets: readonly Selector[] | null,
-): string {
+/** A filter as error texts name it. */
+export function crossFilterText(filter: CrossFilter): string {
+  switch (filter.kind) {
+    case 'metricFilter':
+      return `METRIC ${metricFilterText(filter.name, filter.brackets)}`;
+    case 'eventFilter':
+      return `EVENT ${metricFilterText(filter.pattern, null)}`;
+    case 'logFilter':
+      return `LOG ${filter.origin}`;
+  }
+}
+
+function metricFilterText({ text, kind }: NamePattern, brackets: readonly Selector[] | null): string {
   const name = kind === 'prefix' ? `${text}*` : text;
   if (brackets === null) return name;
   return brackets.length === 0 ? `${name}[]` : `${name}[...]`;

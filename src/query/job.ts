@@ -107,7 +107,7 @@ export interface SampleRangesStage {
   readonly kind: 'ranges';
   readonly index: number;
   readonly store: 'metrics';
-  /** The metric as the query names it, for error texts. */
+  /** As error texts name it. */
   readonly filter: string;
   /** Rows of id, type, name, labels. */
   readonly series: Statement;

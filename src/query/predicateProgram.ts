@@ -15,7 +15,7 @@ import type {
   NamePattern,
   StringOperator,
 } from './ast.js';
-import type { ReadableRows } from './crossFilter.js';
+import { crossFilterKey, type ReadableRows } from './crossFilter.js';
 import type { Statement } from './job.js';
 import {
   type FieldResolver,
@@ -152,7 +152,8 @@ class Conditions {
   readonly #field: (field: Name) => Encoded;
   readonly #resolve: FieldResolver;
   readonly #access: TailAccess;
-  readonly #terms: CrossFilter[] = [];
+  /** In the order of their indexes; filters that say the same share a term. */
+  readonly #terms = new Map<string, { readonly index: number; readonly filter: CrossFilter }>();
 
   constructor(now: bigint, field: (field: Name) => Encoded, resolve: FieldResolver, access: TailAccess) {
     this.#now = now;
@@ -163,7 +164,7 @@ class Conditions {
 
   program(store: TailProgram['store'], where: Encoded, select: Encoded): TailProgram {
     const { shown, decided, readable } = this.#access;
-    const terms = this.#terms.map((filter) => {
+    const terms = [...this.#terms.values()].map(({ filter }) => {
       const usable = readable(filter);
       return { filter, readable: usable === null ? null : { sql: usable.sql, params: usable.params } };
     });
@@ -172,7 +173,12 @@ class Conditions {
 
   /** Takes in a cross-type filter; returns the index of its truth. */
   add(filter: CrossFilter): number {
-    return this.#terms.push(filter) - 1;
+    const key = crossFilterKey(filter);
+    const known = this.#terms.get(key);
+    if (known !== undefined) return known.index;
+    const index = this.#terms.size;
+    this.#terms.set(key, { index, filter });
+    return index;
   }
 
   /** Time range, `primary` conditions and WHERE as the caller may have it, ANDed; null = every row. */

@@ -29,32 +29,42 @@ export function looksOnlyAt(where: PlanCondition | null, identifier: string): bo
   return where.kind !== 'ranges' && where.field.name === identifier;
 }
 
-/**
- * The SELECT that counts the records; null where it would be no faster. Without a condition SQLite counts the
- * entries of an index page by page. Ids grow with time, nearly: they tell which side of a range is the smaller
- * one, and only that is read.
- */
+/** The SELECT that counts the records; null where it would be no faster. */
 export function countRows(table: string, rows: IndexedRows): Fragment | null {
   const { where, range, isCut } = rows;
+  // Nothing lies inside, and what lies before and after overlaps.
+  if (range.from !== null && range.from > range.to) return null;
+  if (where.length === 0) return countRange(new Fragment(table), rows);
+  return isCut ? null : countFiltered(table, rows);
+}
+
+/** Records that conditions choose, of all times up to the end of the range. */
+function countFiltered(table: string, rows: IndexedRows): Fragment {
   const from = new Fragment(table);
-  const before = range.from === null ? [] : [sql`timestamp < ${range.from}`];
-  const after = sql`timestamp > ${range.to}`;
-  if (where.length > 0) {
-    if (isCut) return null;
-    const condition = joinBalanced(where, 'AND');
-    return sql`SELECT (SELECT count(*) FROM ${from} WHERE ${ofAllTimes(table, rows)}) - (SELECT count(*) FROM ${from} WHERE ${after} AND ${opaque(condition)})`;
-  }
-  const outside = [...before, after].map((time) => sql` - (SELECT count(*) FROM ${from} WHERE ${time})`);
-  const others = sql`(SELECT count(*) FROM ${from})${concat(outside)}`;
+  const condition = joinBalanced(rows.where, 'AND');
+  return sql`SELECT
+    (SELECT count(*) FROM ${from} WHERE ${ofAllTimes(table, rows)})
+    - (SELECT count(*) FROM ${from} WHERE timestamp > ${rows.range.to} AND ${opaque(condition)})`;
+}
+
+/**
+ * All records of a range. Without a condition SQLite counts the entries of an index page by page. Ids grow with
+ * time, nearly: they tell which side of the range is the smaller one, and only that is read.
+ */
+function countRange(table: Fragment, { range: { from, to }, isCut }: IndexedRows): Fragment {
+  const count = (time: Fragment) => sql`(SELECT count(*) FROM ${table} WHERE ${time})`;
+  const idAt = (time: Fragment) => sql`(SELECT id FROM ${table} WHERE ${time} ORDER BY timestamp LIMIT 1)`;
+  const after = sql`timestamp > ${to}`;
+  const before = from === null ? new Fragment('') : sql` - ${count(sql`timestamp < ${from}`)}`;
+  const others = sql`(SELECT count(*) FROM ${table})${before} - ${count(after)}`;
   if (!isCut) return sql`SELECT ${others}`;
-  const since = range.from === null ? [] : [sql`timestamp >= ${range.from}`];
-  const inside = joinBalanced([...since, sql`timestamp <= ${range.to}`], 'AND');
-  const idAt = (time: Fragment) => sql`(SELECT id FROM ${from} WHERE ${time} ORDER BY timestamp LIMIT 1)`;
-  const lowest = sql`(SELECT min(id) FROM ${from})`;
-  const highest = sql`(SELECT max(id) FROM ${from})`;
-  const start = since[0] === undefined ? lowest : idAt(since[0]);
-  const isMost = sql`2 * (coalesce(${idAt(after)}, ${highest}) - ${start}) > ${highest} - ${lowest}`;
-  return sql`SELECT CASE WHEN ${isMost} THEN ${others} ELSE (SELECT count(*) FROM ${from} WHERE ${inside}) END`;
+  const start = from === null ? new Fragment('lowest') : idAt(sql`timestamp >= ${from}`);
+  const inside = from === null ? sql`timestamp <= ${to}` : sql`timestamp BETWEEN ${from} AND ${to}`;
+  return sql`SELECT CASE
+    WHEN 2 * (coalesce(${idAt(after)}, highest) - ${start}) > highest - lowest
+    THEN ${others}
+    ELSE ${count(inside)} END
+    FROM (SELECT (SELECT min(id) FROM ${table}) AS lowest, (SELECT max(id) FROM ${table}) AS highest)`;
 }
 
 /**
@@ -66,7 +76,9 @@ export function weighRows(table: string, rows: IndexedRows): Fragment | null {
   if (isCut) return null;
   const [name, from] = [new Fragment(identifier), new Fragment(table)];
   const condition = joinBalanced(where, 'AND');
-  return sql`SELECT ${name}, 1 FROM ${from} WHERE ${ofAllTimes(table, rows)} UNION ALL SELECT ${name}, -1 FROM ${from} WHERE timestamp > ${range.to} AND ${opaque(condition)}`;
+  return sql`SELECT ${name}, 1 FROM ${from} WHERE ${ofAllTimes(table, rows)}
+    UNION ALL
+    SELECT ${name}, -1 FROM ${from} WHERE timestamp > ${range.to} AND ${opaque(condition)}`;
 }
 
 /**
@@ -77,9 +89,12 @@ function ofAllTimes(table: string, { identifier, hasIndex, where }: IndexedRows)
   const condition = joinBalanced(where, 'AND');
   if (!hasIndex || where.length === 0) return condition;
   const [name, from] = [new Fragment(identifier), new Fragment(table)];
-  return sql`${name} IN (WITH RECURSIVE present(${name}) AS (SELECT min(${name}) FROM ${from} UNION ALL SELECT (SELECT min(a.${name}) FROM ${from} AS a WHERE a.${name} > present.${name}) FROM present WHERE present.${name} IS NOT NULL) SELECT ${name} FROM present WHERE ${condition})`;
-}
-
-function concat(fragments: readonly Fragment[]): Fragment {
-  return fragments.reduce((all, one) => sql`${all}${one}`, new Fragment(''));
+  return sql`${name} IN (
+    WITH RECURSIVE present(${name}) AS (
+      SELECT min(${name}) FROM ${from}
+      UNION ALL
+      SELECT (SELECT min(a.${name}) FROM ${from} AS a WHERE a.${name} > present.${name})
+      FROM present WHERE present.${name} IS NOT NULL
+    )
+    SELECT ${name} FROM present WHERE ${condition})`;
 }

@@ -101,38 +101,68 @@ export function translatePattern(
 
 // --- columns -------------------------------------------------------------------------------------
 
-function columnPredicate(
-  column: Fragment,
-  type: 'integer' | 'real' | 'text' | 'guid',
-  predicate: PlanPredicate,
-): Fragment {
+type ColumnType = Extract<PlanField, { kind: 'expression' }>['type'];
+
+function columnPredicate(column: Fragment, type: ColumnType, predicate: PlanPredicate): Fragment {
   switch (predicate.kind) {
     case 'null':
-      return predicate.negated ? sql`${column} IS NOT NULL` : sql`${column} IS NULL`;
+      return predicate.negated ? isPresent(column) : sql`${column} IS NULL`;
     case 'match':
       return matches(column, predicate.operator, predicate.value);
     case 'compare':
-      return compareColumn(column, predicate.operator, predicate.value);
+      return compareColumn(column, type, predicate.operator, predicate.value);
     case 'in':
       if (type === 'guid') return guidIn(column, predicate.values, predicate.negated);
-      return type === 'integer'
-        ? integerIn(column, predicate.values, predicate.negated)
-        : scalarIn(column, type === 'real' ? BINARY : NOCASE, predicate.values, predicate.negated);
+      if (type === 'text') return scalarIn(column, NOCASE, predicate.values, predicate.negated);
+      return numberIn(column, type, predicate.values, predicate.negated);
   }
 }
 
-function compareColumn(column: Fragment, operator: CompareOperator, value: Operand): Fragment {
+function compareColumn(
+  column: Fragment,
+  type: ColumnType,
+  operator: CompareOperator,
+  value: Operand,
+): Fragment {
   if (typeof value === 'string') {
     return operator === '==' ? textEquals(column, value) : textDiffers(column, value);
   }
+  if (type === 'real' && isBetweenFloats(value)) return compareBetween(column, operator, value);
   // A stored integer is below 2^63, so against a larger literal the nearest float decides the same.
   const bound = typeof value === 'bigint' && value >= INTEGER_LIMIT ? Number(value) : value;
   return sql`${column} ${SQL_OPERATOR[operator]} ${bound}`;
 }
 
-function integerIn(column: Fragment, values: readonly Operand[], negated: boolean): Fragment {
-  const storable = values.filter((value) => !isHuge(value));
-  if (storable.length === 0) return negated ? sql`${column} IS NOT NULL` : NEVER;
+/** Whether a literal is an integer from 2^63 on that no float is: SQLite knows it as the nearest one only. */
+function isBetweenFloats(value: Operand): value is bigint {
+  return typeof value === 'bigint' && value >= INTEGER_LIMIT && BigInt(Number(value)) !== value;
+}
+
+/** Compares floats with an integer that lies between two of them. */
+function compareBetween(column: Fragment, operator: CompareOperator, value: bigint): Fragment {
+  const near = Number(value);
+  switch (operator) {
+    case '==':
+      return NEVER;
+    case '!=':
+      return isPresent(column);
+    case '>':
+    case '>=':
+      return near > value ? sql`${column} >= ${near}` : sql`${column} > ${near}`;
+    case '<':
+    case '<=':
+      return near < value ? sql`${column} <= ${near}` : sql`${column} < ${near}`;
+  }
+}
+
+function numberIn(
+  column: Fragment,
+  type: 'integer' | 'real',
+  values: readonly Operand[],
+  negated: boolean,
+): Fragment {
+  const storable = values.filter((value) => !(type === 'real' ? isBetweenFloats(value) : isHuge(value)));
+  if (storable.length === 0) return negated ? isPresent(column) : NEVER;
   return scalarIn(column, BINARY, storable, negated);
 }
 
@@ -267,27 +297,29 @@ function guidFallback(payload: PayloadSql, predicate: PlanPredicate): Fragment {
 
 // --- shared --------------------------------------------------------------------------------------
 
+function isPresent(x: Fragment): Fragment {
+  return sql`${x} IS NOT NULL`;
+}
+
 /**
  * Membership in a list of numbers and strings. Integers and strings travel in one bound JSON array
- * (QX-15); fractions are bound one by one, since JSON text need not give the same float back; strings
+ * (QX-15); other numbers are bound one by one, since JSON text need not give the same float back; strings
  * with U+0000, which SQLite's JSON cuts, travel as hex.
  */
 function scalarIn(x: Fragment, collation: Fragment, values: readonly Operand[], negated: boolean): Fragment {
   const listed: string[] = [];
-  const fractions: Fragment[] = [];
+  const floats: Fragment[] = [];
   const withNul: string[] = [];
   for (const value of values) {
-    if (typeof value === 'bigint') listed.push(value.toString());
-    else if (typeof value === 'number' && Number.isInteger(value) && value >= -REAL_LIMIT) {
-      listed.push(BigInt(value).toString());
-    } else if (typeof value === 'number') fractions.push(sql`(${value})`);
+    if (isStoredInteger(value)) listed.push(BigInt(value).toString());
+    else if (typeof value === 'bigint' || typeof value === 'number') floats.push(sql`(${Number(value)})`);
     else if (typeof value === 'string' && value.includes('\0'))
       withNul.push(Buffer.from(value).toString('hex'));
     else listed.push(JSON.stringify(value));
   }
   const sources: Fragment[] = [];
   if (listed.length > 0) sources.push(sql`SELECT value FROM json_each(${`[${listed.join(',')}]`})`);
-  if (fractions.length > 0) sources.push(sql`VALUES ${join(fractions, ', ')}`);
+  if (floats.length > 0) sources.push(sql`VALUES ${join(floats, ', ')}`);
   const parts: Fragment[] = [];
   if (sources.length > 0) {
     const operator = new Fragment(negated ? 'NOT IN' : 'IN');
@@ -299,6 +331,12 @@ function scalarIn(x: Fragment, collation: Fragment, values: readonly Operand[], 
     parts.push(membership(x, sql`EXISTS (SELECT 1 FROM (${source}) WHERE ${equal})`, negated));
   }
   return joinBalanced(parts, negated ? 'AND' : 'OR');
+}
+
+/** Whether a number is one that SQLite holds as an integer. */
+function isStoredInteger(value: Operand): value is bigint | number {
+  const isInteger = typeof value === 'bigint' || (typeof value === 'number' && Number.isInteger(value));
+  return isInteger && value >= -REAL_LIMIT && value < REAL_LIMIT;
 }
 
 /** NOT_IN wants a value: NULL and containers are in no list and not in none (QL-31). */

@@ -139,46 +139,57 @@ async function readHive(file: string, handle: FileHandle): Promise<LoadedHive> {
 }
 
 /**
- * Reads the file under the directory's advisory lock, lets `edit` change it and puts the result in
- * its place in one step. Nothing is written when `edit` returns the hive it was given.
+ * Reads the file under its advisory lock, lets `edit` change it and puts the result in its place in one
+ * step. Nothing is written when `edit` returns the hive it was given.
  *
  * @throws RegistryError EAGAIN when another writer holds the lock for more than five seconds
  */
 export async function editHive(file: string, edit: (hive: Hive) => Hive): Promise<Hive> {
   const target = await realpath(file);
-  const directory = await open(dirname(target), 'r');
+  const handle = await openLocked(target);
   try {
-    // The file itself is replaced by every write, so the lock sits on its directory.
-    await lock(directory, target);
-    const handle = await open(target, 'r');
-    try {
-      const { hive } = await readHive(file, handle);
-      const edited = edit(hive);
-      if (edited !== hive) await replace(target, edited.toString(), await handle.stat(), directory);
-      return edited;
-    } finally {
-      await handle.close();
-    }
+    const { hive } = await readHive(file, handle);
+    const edited = edit(hive);
+    if (edited !== hive) await replace(target, edited.toString(), await handle.stat());
+    return edited;
   } finally {
-    await directory.close();
+    await handle.close();
   }
 }
 
-async function lock(directory: FileHandle, target: string): Promise<void> {
+/**
+ * The hive, locked until the handle is closed. The lock is not on the directory, though that would outlive
+ * the file: it may be the one of the event store, which eventd holds for as long as it runs (storeLock.ts),
+ * and that lock has to stay where an eventd of any other version looks for it.
+ */
+async function openLocked(target: string): Promise<FileHandle> {
   const deadline = performance.now() + LOCK_DEADLINE_MS;
-  while (!native.lockFile(directory.fd)) {
+  for (;;) {
+    const handle = await open(target, 'r');
+    let isOurs = false;
+    try {
+      // Whoever held the lock has put another file in the place of this one.
+      isOurs = native.lockFile(handle.fd) && (await isAt(target, handle));
+    } finally {
+      if (!isOurs) await handle.close();
+    }
+    if (isOurs) return handle;
     if (performance.now() > deadline) {
-      throw new RegistryError('EAGAIN', `another program holds the lock on ${dirname(target)}`);
+      throw new RegistryError('EAGAIN', `another program holds the lock on ${target}`);
     }
     await delay(LOCK_RETRY_MS);
   }
+}
+
+async function isAt(path: string, handle: FileHandle): Promise<boolean> {
+  const [there, here] = [await stat(path, { bigint: true }), await handle.stat({ bigint: true })];
+  return there.dev === here.dev && there.ino === here.ino;
 }
 
 async function replace(
   target: string,
   text: string,
   old: { readonly mode: number; readonly uid: number; readonly gid: number },
-  directory: FileHandle,
 ): Promise<void> {
   const temporary = join(dirname(target), `.${basename(target)}.${randomBytes(6).toString('hex')}.tmp`);
   const handle = await open(temporary, 'wx', 0o600);
@@ -197,5 +208,14 @@ async function replace(
     await unlink(temporary).catch(() => undefined);
     throw error;
   }
-  await directory.sync();
+  await syncDirectory(dirname(target));
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
 }

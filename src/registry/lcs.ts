@@ -8,19 +8,16 @@ import { closeSync } from 'node:fs';
 import { messageOf } from '../host/errorMessage.js';
 import type { WarningLog } from '../host/log.js';
 import { type LcsCalls, type LcsRecord, type NativeAddon, native } from '../native/addon.js';
-import { Availability } from './availability.js';
+import { LcsAvailability } from './lcsAvailability.js';
 import { checkValueName, foldName, MAX_VALUE_BYTES, splitKeyPath } from './names.js';
 import type { Registry, RegistryAvailability, RegistryEvent, RegistryWatch } from './registry.js';
 import { RegistryError, type RegistryErrorCode } from './registryError.js';
+import { RetryPause } from './retryPause.js';
 import type { RegistryData, RegistryValue } from './value.js';
 import { WatchQueue } from './watchQueue.js';
 
 /** What messages call it. */
 export const LCS_NAME = 'the registry of the kernel (LCS)';
-
-/** First and last pause between two looks at a registry that is gone. */
-const RETRY_MS = 250;
-const MAX_RETRY_MS = 10_000;
 
 type Calls = LcsCalls & Pick<NativeAddon, 'watchReadable'>;
 
@@ -48,35 +45,37 @@ const CHANGE = {
 /** See the head of this file. Opening it asks the kernel nothing. */
 export class LcsRegistry implements Registry {
   readonly #watches = new Set<LcsWatch>();
-  readonly #availability: Availability;
+  readonly #availability: LcsAvailability;
   #turn: Promise<unknown> = Promise.resolve();
-  #retry: NodeJS.Timeout | null = null;
-  readonly #pause = new RetryPause();
-  /** Of the looks at a registry that is gone; an older one stops when a newer one has begun. */
-  #chain = 0;
   #closed = false;
 
   constructor(
     log: WarningLog,
     private readonly calls: Calls = native,
   ) {
-    this.#availability = new Availability(log);
+    this.#availability = new LcsAvailability(log, {
+      watched: () => [...this.#watches].map(({ key }) => pathOf(key)),
+      ask: async (path) => void (await this.readValues(path).catch(() => undefined)),
+      readAgain: () => {
+        for (const armed of [...this.#watches]) armed.deliver([{ type: 'overflow' }]);
+      },
+    });
   }
 
   async readValues(key: string): Promise<readonly RegistryValue[]> {
     const path = pathOf(key);
-    return this.#ask(`key ${key}`, () => this.calls.lcsReadValues(path));
+    return this.#ask(path, `key ${key}`, () => this.calls.lcsReadValues(path));
   }
 
   async readValue(key: string, name: string): Promise<RegistryValue> {
     checkValueName(name);
     const path = pathOf(key);
-    return this.#ask(valueIn(key, name), () => this.calls.lcsReadValue(path, name));
+    return this.#ask(path, valueIn(key, name), () => this.calls.lcsReadValue(path, name));
   }
 
   async listSubkeys(key: string): Promise<readonly string[]> {
     const path = pathOf(key);
-    const names = await this.#ask(`key ${key}`, () => this.calls.lcsListSubkeys(path));
+    const names = await this.#ask(path, `key ${key}`, () => this.calls.lcsListSubkeys(path));
     // Keys that come and go meanwhile shift the others (HOST-37).
     return [...new Map(names.map((name) => [foldName(name), name])).values()];
   }
@@ -97,18 +96,18 @@ export class LcsRegistry implements Registry {
     if (options.onlyIfAbsent && (await this.#has(key, name)))
       throw new RegistryError('EAGAIN', `value "${name}" in ${key} exists`);
     const path = pathOf(key);
-    await this.#ask(`key ${key}`, () => this.calls.lcsSetValue(path, name, data.type, data.data));
+    await this.#ask(path, `key ${key}`, () => this.calls.lcsSetValue(path, name, data.type, data.data));
   }
 
   async deleteValue(key: string, name: string): Promise<void> {
     checkValueName(name);
     const path = pathOf(key);
-    await this.#ask(valueIn(key, name), () => this.calls.lcsDeleteValue(path, name));
+    await this.#ask(path, valueIn(key, name), () => this.calls.lcsDeleteValue(path, name));
   }
 
   async createKey(key: string): Promise<'created' | 'existed'> {
     const path = pathOf(key);
-    return (await this.#ask(`key ${key}`, () => this.calls.lcsCreateKey(path))) ? 'created' : 'existed';
+    return (await this.#ask(path, `key ${key}`, () => this.calls.lcsCreateKey(path))) ? 'created' : 'existed';
   }
 
   async watch(key: string, notify: () => void): Promise<RegistryWatch> {
@@ -116,7 +115,7 @@ export class LcsRegistry implements Registry {
       arm: () => this.#arm(key),
       watchReadable: (fd, callback) => this.calls.watchReadable(fd, callback),
       read: (fd) => this.calls.lcsReadWatch(fd),
-      failed: (reason) => this.#lost(reason),
+      failed: (reason) => this.#availability.watchFailed(reason),
       closed: () => this.#watches.delete(armed),
     });
     await armed.start();
@@ -134,9 +133,8 @@ export class LcsRegistry implements Registry {
   /** Does not wait for a call that hangs. */
   async close(): Promise<void> {
     this.#closed = true;
-    if (this.#retry !== null) clearTimeout(this.#retry);
-    for (const armed of [...this.#watches]) armed.close();
     this.#availability.close();
+    for (const armed of [...this.#watches]) armed.close();
   }
 
   async #has(key: string, name: string): Promise<boolean> {
@@ -151,84 +149,30 @@ export class LcsRegistry implements Registry {
 
   async #arm(key: string): Promise<number> {
     const path = pathOf(key);
-    const fd = await this.#ask(`key ${key}`, () => this.calls.lcsWatch(path));
+    const fd = await this.#ask(path, `key ${key}`, () => this.calls.lcsWatch(path));
     if (!this.#closed) return fd;
     closeSync(fd);
     throw new RegistryError('EIO', 'the registry was closed');
   }
 
   /** @param what does not exist when the kernel says ENOENT */
-  #ask<T>(what: string, call: () => Promise<T>): Promise<T> {
+  #ask<T>(path: string, what: string, call: () => Promise<T>): Promise<T> {
     const answer = this.#turn.then(async () => {
       if (this.#closed) throw new RegistryError('EIO', 'the registry was closed');
       try {
         const result = await call();
-        this.#found();
+        this.#availability.answered(path);
         return result;
       } catch (error) {
         const failure = registryErrorOf(error, what);
         // An answer eventd cannot use is an answer: only these two mean that there is none.
-        if (isAway(error)) this.#lost(failure.message);
-        else this.#found();
+        if (isAway(error)) this.#availability.silent(path, failure.message);
+        else this.#availability.answered(path);
         throw failure;
       }
     });
     this.#turn = answer.catch(() => undefined);
     return answer;
-  }
-
-  /** The kernel says itself when its registry is back (HOST-43); after a time-out, say, it need not. */
-  #lost(reason: string): void {
-    if (this.#closed) return;
-    // Before the first watch nothing has been read that could stay in force.
-    if (!this.#availability.lost(reason, this.#watches.size > 0)) return;
-    this.#pause.failed();
-    this.#retrySoon(++this.#chain);
-  }
-
-  #found(): void {
-    if (this.#closed || !this.#availability.found()) return;
-    this.#pause.succeeded();
-    if (this.#retry !== null) clearTimeout(this.#retry);
-    // What was asked for meanwhile was not answered, and what changed may not have been told (HOST-47).
-    for (const armed of [...this.#watches]) armed.deliver([{ type: 'overflow' }]);
-  }
-
-  #retrySoon(chain: number): void {
-    const [armed] = this.#watches;
-    if (armed === undefined) return;
-    this.#retry = setTimeout(async () => {
-      await this.readValues(armed.key).catch(() => undefined);
-      if (chain === this.#chain && this.#availability.reason !== null && !this.#closed)
-        this.#retrySoon(chain);
-    }, this.#pause.next());
-    this.#retry.unref();
-  }
-}
-
-/**
- * Pauses that double, also over successes that do not last: what fails again right after it came back
- * would otherwise be tried four times a second for ever.
- */
-class RetryPause {
-  #nextMs = RETRY_MS;
-  #succeededAt: number | null = null;
-
-  /** A success that has lasted makes the next pause the shortest again. */
-  failed(): void {
-    if (this.#succeededAt !== null && Date.now() - this.#succeededAt >= MAX_RETRY_MS) this.#nextMs = RETRY_MS;
-    this.#succeededAt = null;
-  }
-
-  succeeded(): void {
-    this.#succeededAt = Date.now();
-  }
-
-  /** Milliseconds until the next try. */
-  next(): number {
-    const pauseMs = this.#nextMs;
-    this.#nextMs = Math.min(2 * pauseMs, MAX_RETRY_MS);
-    return pauseMs;
   }
 }
 

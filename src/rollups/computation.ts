@@ -4,9 +4,9 @@
  * itself, so that it goes on after a restart where it was (ROL-39).
  */
 import { METRIC_SCHEMA } from '../stores/metricSchema.js';
-import { RetentionDatabase } from '../stores/retentionDatabase.js';
+import { CHECKPOINT_BYTES, RetentionDatabase } from '../stores/retentionDatabase.js';
 import { isDeltaFunction, ROLLUP_FUNCTIONS, type RollupPair } from './pairs.js';
-import { RolledUntil, windowStart } from './rollupRows.js';
+import { Reopened, RolledUntil, windowStart } from './rollupRows.js';
 
 const SECOND_NS = 1_000_000_000n;
 const DAY_NS = 86_400n * SECOND_NS;
@@ -27,6 +27,12 @@ export interface ComputationLimits {
   readonly sizeLimited: boolean;
 }
 
+/** What tells which windows are completed, and kept. */
+export interface Moment {
+  readonly nowNs: bigint;
+  readonly limits: ComputationLimits;
+}
+
 /** Some windows of one series and pair (ROL-18). */
 export interface RollupUnit {
   readonly series: bigint;
@@ -35,16 +41,14 @@ export interface RollupUnit {
   readonly from: bigint;
 }
 
-/** Where the search for work stands. */
+/** Where the search through all series stands. */
 export interface SearchPlace {
-  /** Index into the pairs, which go by priority. */
-  readonly pair: number;
   readonly series: bigint;
   /** Null: at the series' beginning. */
   readonly from: bigint | null;
 }
 
-export const SEARCH_START: SearchPlace = { pair: 0, series: 0n, from: null };
+export const SEARCH_START: SearchPlace = { series: 0n, from: null };
 
 /** What one step of the search has brought. */
 export interface SearchStep {
@@ -86,9 +90,10 @@ const FOLDS = { avg: 'total(value) / count(*)', min: 'min(value)', max: 'max(val
 export class RollupComputation {
   readonly #database: RetentionDatabase;
   readonly #rolledUntil: RolledUntil;
+  readonly #reopened: Reopened;
   readonly #nextSeries;
+  readonly #type;
   readonly #nextSample;
-  readonly #newestRow;
   readonly #hasRow;
   readonly #before;
   readonly #values;
@@ -101,18 +106,23 @@ export class RollupComputation {
     try {
       const { db } = this.#database;
       this.#rolledUntil = new RolledUntil(db);
+      this.#reopened = new Reopened(db);
       this.#nextSeries = db
         .prepare('SELECT id FROM series WHERE id >= ? AND type <= ? ORDER BY id LIMIT 1')
         .pluck();
+      this.#type = db.prepare('SELECT type FROM series WHERE id = ?').pluck();
       this.#nextSample = db
         .prepare(
           `SELECT timestamp FROM samples WHERE series_id = ? AND timestamp >= ? AND ${NUMERIC}
            ORDER BY timestamp LIMIT 1`,
         )
         .pluck();
-      const ofPair = 'FROM rollups WHERE series_id = ? AND function = ? AND window_seconds = ?';
-      this.#newestRow = db.prepare(`SELECT max(window_start) ${ofPair}`).pluck();
-      this.#hasRow = db.prepare(`SELECT 1 ${ofPair} AND window_start = ?`).pluck();
+      this.#hasRow = db
+        .prepare(
+          `SELECT 1 FROM rollups
+           WHERE series_id = ? AND function = ? AND window_seconds = ? AND window_start = ?`,
+        )
+        .pluck();
       this.#before = db
         .prepare(
           `SELECT value FROM samples WHERE series_id = ? AND timestamp < ? AND ${NUMERIC}
@@ -141,41 +151,49 @@ export class RollupComputation {
   }
 
   /**
-   * Looks for a window that is completed, has samples and no row (ROL-15), a bounded way further. `whole`:
-   * from the first sample of each series on, past rows that were invalidated; else behind its newest row.
+   * Looks for a window of the pair that is completed, has samples and no row (ROL-15), a bounded way further.
+   *
+   * @param since ns: windows that end before it need no look; null: there may be some in all of the past
    */
-  search(
-    pairs: readonly RollupPair[],
-    place: SearchPlace,
-    options: { readonly whole: boolean; readonly nowNs: bigint; readonly limits: ComputationLimits },
-  ): SearchStep {
-    const { whole, nowNs, limits } = options;
+  search(pair: RollupPair, place: SearchPlace, since: bigint | null, moment: Moment): SearchStep {
     let at: SearchPlace = place;
     for (let steps = 0; steps < SEARCH_STEPS; ) {
-      const pair = pairs[at.pair];
-      if (pair === undefined) return { unit: null, next: null };
-      const series = this.#nextSeries.get(at.series, isDeltaFunction(pair.function) ? 0n : 1n);
+      const series = this.#nextSeries.get(at.series, lastType(pair));
       steps++;
-      if (typeof series !== 'bigint') {
-        at = { pair: at.pair + 1, series: 0n, from: null };
-        continue;
-      }
-      let from = series === at.series ? at.from : null;
-      from ??= this.#beginning(series, pair, whole, { nowNs, limits });
-      const found = this.#missing(series, pair, from, { nowNs, limits }, SEARCH_STEPS - steps);
+      if (typeof series !== 'bigint') return { unit: null, next: null };
+      const from = (series === at.series ? at.from : null) ?? this.#beginning(series, pair, since, moment);
+      const found = this.#missing(series, pair, from, moment, SEARCH_STEPS - steps);
       steps += found.steps;
       if (found.kind === 'window') {
-        return {
-          unit: { series, pair, from: found.at },
-          next: { pair: at.pair, series, from: found.at },
-        };
+        return { unit: { series, pair, from: found.at }, next: { series, from: found.at } };
       }
-      at =
-        found.kind === 'tired'
-          ? { pair: at.pair, series, from: found.at }
-          : { pair: at.pair, series: series + 1n, from: null };
+      at = found.kind === 'tired' ? { series, from: found.at } : { series: series + 1n, from: null };
     }
     return { unit: null, next: at };
+  }
+
+  /** No window that ends behind it was looked at by `compute`; null: none was at all. Samples before it are late. */
+  lookedUntil(): bigint | null {
+    return this.#rolledUntil.read();
+  }
+
+  /** Whether samples have come late since `takeReopened`. */
+  hasReopened(): boolean {
+    return this.#reopened.read() !== null;
+  }
+
+  /**
+   * One transaction; call it under a lease only.
+   *
+   * @returns the oldest sample that came late since it was asked last, ns; null when there was none
+   * @throws BatchTooLong after rolling back, StoreError or SQLite's error
+   */
+  takeReopened(): bigint | null {
+    return this.#database.batch(() => {
+      const at = this.#reopened.read();
+      this.#reopened.clear();
+      return at;
+    });
   }
 
   /**
@@ -183,9 +201,9 @@ export class RollupComputation {
    *
    * @throws BatchTooLong after rolling back, StoreError or SQLite's error
    */
-  compute(unit: RollupUnit, nowNs: bigint, limits: ComputationLimits): UnitResult {
-    const result = this.#database.batch(() => this.#compute(unit, nowNs, limits));
-    this.#database.checkpointWhenDue(16 * 1024 * 1024);
+  compute(unit: RollupUnit, moment: Moment): UnitResult {
+    const result = this.#database.batch(() => this.#compute(unit, moment));
+    this.#database.checkpointWhenDue(CHECKPOINT_BYTES);
     return result;
   }
 
@@ -193,19 +211,20 @@ export class RollupComputation {
     this.#database.close();
   }
 
-  #compute({ series, pair, from }: RollupUnit, nowNs: bigint, limits: ComputationLimits): UnitResult {
-    const windowNs = BigInt(pair.windowSeconds) * SECOND_NS;
+  #compute({ series, pair, from }: RollupUnit, moment: Moment): UnitResult {
+    const windowNs = windowOf(pair);
     const id = BigInt(ROLLUP_FUNCTIONS.indexOf(pair.function));
-    let at = from;
+    // A unit waits for its turn meanwhile: retention may have deleted the series, and another have its id now.
+    const type: unknown = this.#type.get(series);
+    if (typeof type !== 'bigint' || type > lastType(pair)) return { rows: 0, samples: 0, next: from };
+    // What it has begun to delete, or may, is left alone (ROL-36).
+    let at = this.#beginning(series, pair, from, moment);
     let rows = 0;
     let samples = 0;
-    let newestEnd: bigint | null = null;
-    // A unit waits for its turn meanwhile: what retention has begun to delete, or may, is left alone (ROL-36).
-    const beginning = this.#beginning(series, pair, true, { nowNs, limits });
-    if (at < beginning) at = beginning;
+    let lookedUntil: bigint | null = null;
     const started = performance.now();
     while (samples < UNIT_SAMPLES && performance.now() - started < UNIT_MS) {
-      const found = this.#missing(series, pair, at, { nowNs, limits }, SEARCH_STEPS);
+      const found = this.#missing(series, pair, at, moment, SEARCH_STEPS);
       at = found.at;
       if (found.kind !== 'window') break;
       const { count, value } = this.#aggregate(series, pair, at, at + windowNs);
@@ -214,53 +233,44 @@ export class RollupComputation {
       if (value !== null) {
         this.#insert.run(series, id, BigInt(pair.windowSeconds), at, value, BigInt(count));
         rows++;
-        newestEnd = at + windowNs;
       }
       at += windowNs;
+      lookedUntil = at;
     }
-    if (newestEnd !== null) this.#rolledUntil.raise(newestEnd);
+    if (lookedUntil !== null) this.#rolledUntil.raise(lookedUntil);
     return { rows, samples, next: at };
   }
 
-  /** Where the windows of a series begin that may have rows. */
-  #beginning(
-    series: bigint,
-    pair: RollupPair,
-    whole: boolean,
-    { nowNs, limits }: { readonly nowNs: bigint; readonly limits: ComputationLimits },
-  ): bigint {
-    const windowNs = BigInt(pair.windowSeconds) * SECOND_NS;
+  /** Where the windows of a series begin that may have rows, from the one on that holds `since`. */
+  #beginning(series: bigint, pair: RollupPair, since: bigint | null, { nowNs, limits }: Moment): bigint {
+    const windowNs = windowOf(pair);
     const oldest = oldestStart(windowNs, nowNs, limits);
-    if (!whole) {
-      const id = BigInt(ROLLUP_FUNCTIONS.indexOf(pair.function));
-      const newest: unknown = this.#newestRow.get(series, id, BigInt(pair.windowSeconds));
-      if (typeof newest === 'bigint' && newest + windowNs > oldest) return newest + windowNs;
-    }
+    const begin = since === null ? oldest : later(windowStart(since, windowNs), oldest);
     const first: unknown = this.#nextSample.get(series, -(2n ** 63n));
-    if (typeof first !== 'bigint') return oldest;
+    if (typeof first !== 'bigint') return begin;
     // The first window of a series has deltas of which no other sample tells (ROL-22).
     const skipsFirst = isDeltaFunction(pair.function) || limits.sizeLimited;
-    const begin = windowStart(first, windowNs) + (skipsFirst ? windowNs : 0n);
-    return begin > oldest ? begin : oldest;
+    return later(windowStart(first, windowNs) + (skipsFirst ? windowNs : 0n), begin);
   }
 
-  /** The first window from `from` on that has samples and no row, as far as windows are completed (ROL-16). */
+  /** The first window from the one at `from` on that has samples and no row, as far as they are completed (ROL-16). */
   #missing(
     series: bigint,
     pair: RollupPair,
     from: bigint,
-    { nowNs, limits }: { readonly nowNs: bigint; readonly limits: ComputationLimits },
+    moment: Moment,
     most: number,
   ): { readonly kind: 'window' | 'none' | 'tired'; readonly at: bigint; readonly steps: number } {
-    const windowNs = BigInt(pair.windowSeconds) * SECOND_NS;
+    const windowNs = windowOf(pair);
     const id = BigInt(ROLLUP_FUNCTIONS.indexOf(pair.function));
-    const completed = nowNs - limits.completionDelayNs;
+    const end = completedEnd(pair, moment);
     let at = from;
     for (let steps = 1; steps <= Math.max(most, 1); steps++) {
+      // Nor has a sample from the end of all time a window behind it that could be asked for.
+      if (at >= end) return { kind: 'none', at, steps };
       const next: unknown = this.#nextSample.get(series, at);
-      if (typeof next !== 'bigint') return { kind: 'none', at, steps };
+      if (typeof next !== 'bigint' || next >= end) return { kind: 'none', at, steps };
       const start = windowStart(next, windowNs);
-      if (start + windowNs > completed) return { kind: 'none', at, steps };
       if (this.#hasRow.get(series, id, BigInt(pair.windowSeconds), start) === undefined) {
         return { kind: 'window', at: start, steps };
       }
@@ -301,8 +311,26 @@ export class RollupComputation {
   }
 }
 
+/** The type of the highest id of which the pair makes rows (ROL-5). */
+function lastType({ function: name }: RollupPair): bigint {
+  return isDeltaFunction(name) ? 0n : 1n;
+}
+
 function finite(value: unknown): number | null {
   return typeof value === 'number' && Number.isFinite(value) ? value : null;
+}
+
+/** Up to here the windows of a pair are completed (ROL-19): the end of the last of them, ns. */
+export function completedEnd(pair: RollupPair, { nowNs, limits }: Moment): bigint {
+  return windowStart(nowNs - limits.completionDelayNs, windowOf(pair));
+}
+
+function windowOf({ windowSeconds }: RollupPair): bigint {
+  return BigInt(windowSeconds) * SECOND_NS;
+}
+
+function later(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
 }
 
 /** Windows that start earlier may lose samples, or have (ROL-36). */

@@ -1,13 +1,16 @@
 /**
  * Samples that come after their window was rolled up (ROL-19): the rows that do not hold any more go in the
- * very transaction that stores the samples, so no query ever sees the one without the other.
+ * very transaction that stores the samples, so no query ever sees the one without the other. So does the note
+ * from where on windows are to be looked at again: a late sample may also lie where there was none before.
  */
 import type { DatagramsHandle, NativeAddon } from '../native/addon.js';
 import type { StoreConnection } from '../stores/storeFile.js';
 import { ROLLUP_FUNCTIONS } from './pairs.js';
-import { RolledUntil, windowStart } from './rollupRows.js';
+import { Reopened, RolledUntil, windowStart } from './rollupRows.js';
 
 const SECOND_NS = 1_000_000_000n;
+/** Longest that a sample may live (CFG-42): older ones are never rolled up, whatever clock they come from. */
+const LONGEST_LIFE_NS = 3650n * 86_400n * SECOND_NS;
 const FIRST_DELTA = BigInt(ROLLUP_FUNCTIONS.indexOf('rate'));
 
 /** Function and window size of rows that a series has. */
@@ -17,18 +20,20 @@ interface Kind {
 }
 
 export class LateSamples {
-  readonly #native: Pick<NativeAddon, 'metricOldest'>;
+  readonly #native: Pick<NativeAddon, 'metricOldest' | 'realtimeNs'>;
   readonly #rolledUntil: RolledUntil;
+  readonly #reopened: Reopened;
   readonly #late;
   readonly #nextKind;
   readonly #nextSample;
   readonly #delete;
-  /** Null: there are no rollups. */
+  /** Null: nothing was rolled up. */
   #until: bigint | null = null;
 
-  constructor(db: StoreConnection, native: Pick<NativeAddon, 'metricOldest'>) {
+  constructor(db: StoreConnection, native: Pick<NativeAddon, 'metricOldest' | 'realtimeNs'>) {
     this.#native = native;
     this.#rolledUntil = new RolledUntil(db);
+    this.#reopened = new Reopened(db);
     this.#late = db
       .prepare('SELECT DISTINCT series_id, timestamp FROM metric_batch(?) WHERE timestamp < ? ORDER BY 1, 2')
       .raw();
@@ -56,13 +61,17 @@ export class LateSamples {
   inserted(batch: DatagramsHandle): void {
     const until = this.#until;
     if (until === null || this.#native.metricOldest(batch) >= until) return;
+    const oldest = this.#native.realtimeNs() - LONGEST_LIFE_NS;
+    let reopened: bigint | null = null;
     let series: bigint | null = null;
     let kinds: readonly Kind[] = [];
     for (const [id, timestamp] of this.#late.all(batch, until) as [bigint, bigint][]) {
       if (id !== series) kinds = this.#kinds(id);
       series = id;
       for (const kind of kinds) this.#invalidate(id, timestamp, kind);
+      if (timestamp >= oldest && (reopened === null || timestamp < reopened)) reopened = timestamp;
     }
+    if (reopened !== null) this.#reopened.lower(reopened);
   }
 
   /** A step in the index per kind, however many rows there are. */

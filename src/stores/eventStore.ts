@@ -104,7 +104,7 @@ function replacedShard(file: string): number | null {
     const db = new Database(file, { readonly: true });
     try {
       const value = db.prepare('SELECT value FROM metadata WHERE key = ?').pluck().get(REPLACES);
-      return typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : null;
+      return typeof value === 'string' && /^\d{1,4}$/.test(value) ? Number(value) : null;
     } finally {
       db.close();
     }

@@ -51,7 +51,7 @@ export class ReadConnection {
    * Begins a snapshot: until {@link endSnapshot} every statement of this connection reads the database as it
    * is now. Returns the highest rowid of the table in it, 0 when the table is empty (STR-3).
    */
-  beginSnapshot(table: 'events' | 'logs'): bigint {
+  beginSnapshot(table: 'events' | 'logs' | 'series'): bigint {
     this.#database.exec('BEGIN');
     return this.prepare(`SELECT ifnull(max(id), 0) FROM ${table}`).pluck().get() as bigint;
   }

@@ -7,6 +7,7 @@ import type { DatagramsHandle, DecodedRecords } from '../native/addon.js';
 import { type BatchLimits, type BatchLoad, IDLE_LOAD, observeBatch, recordLingerMs } from './batchPolicy.js';
 import type { DatagramSource } from './datagramSource.js';
 import { setStrayWalAside } from './exclusion.js';
+import type { LeaseId } from './lease.js';
 import { SHARD_TRUNCATED, ShardFileGuard } from './shardFileGuard.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from './storeError.js';
 import { checkStructure, openStore, realPath, type StoreConnection, type StoreSchema } from './storeFile.js';
@@ -29,10 +30,13 @@ export interface RecordTable {
   /** Inserts what was decoded last; returns the number of rows. */
   insert(batch: DatagramsHandle): number;
   committed(): void;
-  /** Retention writes between now and `returned`. */
-  lent(): void;
-  /** It has; of the series that it deleted nothing may be remembered (MET-37). Null: they are not known. */
-  returned(series: BigInt64Array | null): void;
+  /** The holder of the lease writes between now and `returned`. */
+  lent(lease: LeaseId): void;
+  /**
+   * It has, perhaps long after its turn; of the series that it deleted nothing may be remembered (MET-37).
+   * Null: they are not known.
+   */
+  returned(lease: LeaseId, series: BigInt64Array | null): void;
   /** Returns how many decoded records went with the transaction. */
   rolledBack(): number;
   /** Entries of a cache that the table keeps. */
@@ -118,7 +122,7 @@ export class RecordCommitter {
       this.#commit = this.#db.prepare('COMMIT');
       // An existing file keeps its own.
       this.#pageSize = Number(this.#db.pragma('page_size', { simple: true }));
-      this.#guard = new ShardFileGuard(this.#file);
+      this.#guard = new ShardFileGuard(this.#db, this.#file);
       this.#files = { database: found(this.#file), wal: found(`${this.#file}-wal`) };
     } catch (error) {
       this.#db.close();
@@ -156,14 +160,17 @@ export class RecordCommitter {
     return this.#report({ records, bytes: fresh ? batch.bytes : 0, started, limits });
   }
 
-  /** Retention has its turn (LOG-52, MET-58). */
-  lend(): void {
-    quietly(() => this.#table.lent());
+  /** Somebody else has his turn (LOG-52, MET-58). */
+  lend(lease: LeaseId): void {
+    quietly(() => this.#table.lent(lease));
   }
 
-  /** @param series ids that it has deleted; null when nobody can tell */
-  takeBack(series: BigInt64Array | null): void {
-    quietly(() => this.#table.returned(series));
+  /**
+   * He is through; also with a lease that another one has followed, or that was never granted.
+   * @param series ids that he has deleted; null when nobody can tell
+   */
+  takeBack(lease: LeaseId, series: BigInt64Array | null): void {
+    quietly(() => this.#table.returned(lease, series));
   }
 
   /**
@@ -177,7 +184,6 @@ export class RecordCommitter {
       this.#table.close();
     } finally {
       this.#db.close();
-      this.#guard.close();
     }
     if (this.#damage === 'gone' && this.#walIsOrphan()) setStrayWalAside(this.#file);
   }

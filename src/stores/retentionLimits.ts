@@ -1,10 +1,13 @@
-/** What the settings of retention mean for rows: how old one may be (RET-2, RET-4, LOG-50, MET-60). */
+/**
+ * What the settings of retention mean for rows: how old one may be (RET-2, RET-4, LOG-50, MET-60). A cutoff is
+ * the timestamp of the youngest row that goes, so that one can be named for every timestamp a row may have.
+ */
 
 const DAY_NS = 86_400_000_000_000n;
 
-/** ns since the Unix epoch: rows with an earlier timestamp go. */
+/** ns since the Unix epoch; a row of exactly so many days stays. */
 export function ageCutoff(nowNs: bigint, days: number): bigint {
-  return nowNs - BigInt(days) * DAY_NS;
+  return nowNs - BigInt(days) * DAY_NS - 1n;
 }
 
 /** A row looked at to estimate which timestamps hold how much of a database. */
@@ -20,7 +23,7 @@ const FIRST_SHARE = 0.75;
 const SMALL_EXCESS = 0.02;
 
 /**
- * One cutoff for all databases of a store (RET-13): rows below it are about as many bytes as are to go.
+ * One cutoff for all databases of a store (RET-13): rows up to it are about as many bytes as are to go.
  * Call it again when they are gone, with new probes, until the rest fits; each round comes nearer.
  *
  * @param excessBytes above 0: by how much everything together is too large
@@ -35,10 +38,9 @@ export function sizeCutoff(probes: readonly Probe[], excessBytes: number, totalB
   let sum = 0;
   for (const { timestamp, bytes } of oldestFirst) {
     sum += bytes;
-    if (sum >= goal) return timestamp + 1n;
+    if (sum >= goal) return timestamp;
   }
-  const newest = oldestFirst.at(-1);
-  return newest === undefined ? null : newest.timestamp + 1n;
+  return oldestFirst.at(-1)?.timestamp ?? null;
 }
 
 /**

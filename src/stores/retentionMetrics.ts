@@ -8,12 +8,21 @@ import type { RetentionDatabase } from './retentionDatabase.js';
 import type { Probe } from './retentionLimits.js';
 import { OldRollups } from './retentionRollups.js';
 import { opened, probesOf, type RetentionTable } from './retentionTables.js';
+import { countDeletions } from './seriesMark.js';
 
 /** Series that one transaction looks at: each costs a step in an index, under the lease. */
 const SERIES_PER_BATCH = 256;
 
 /** The last of the next series that a batch may look at. Parameters: first of them, their number. */
 const LAST_OF_SERIES = 'SELECT max(id) FROM (SELECT id FROM series WHERE id >= ? ORDER BY id LIMIT ?)';
+
+/**
+ * A sample's share of its series, which goes with the last of them: the row and three indexes. Where samples are
+ * few the series weighs more than they do; where they are many nobody counts them all.
+ */
+const BYTES_OF_SERIES = `SELECT (70 + 3 * length(CAST(name AS BLOB)) + 2 * length(CAST(labels AS BLOB)))
+    / (SELECT count(*) FROM (SELECT 1 FROM samples AS own WHERE own.series_id = series.id LIMIT 64))
+  FROM series WHERE series.id = samples.series_id`;
 
 /** @throws StoreError */
 export function openMetricTable(file: string): MetricTable {
@@ -49,8 +58,8 @@ export class MetricTable implements RetentionTable {
     this.#deleteSeries = db.prepare('DELETE FROM series WHERE id = ?');
   }
 
-  hasOlder(cutoff: bigint): boolean {
-    return this.#samples.hasOlder(cutoff) || this.#rollups.hasOlder(cutoff);
+  hasUpTo(cutoff: bigint): boolean {
+    return this.#samples.hasUpTo(cutoff) || this.#rollups.hasUpTo(cutoff);
   }
 
   /**
@@ -58,19 +67,19 @@ export class MetricTable implements RetentionTable {
    * takes those of its series first, and samples only when none is left. Rows whose samples are gone
    * already come last. Only samples count.
    */
-  deleteOlder(cutoff: bigint, maxRows: number): number {
-    if (!this.#samples.hasOlder(cutoff)) {
+  deleteUpTo(cutoff: bigint, maxRows: number): number {
+    if (!this.#samples.hasUpTo(cutoff)) {
       this.#rollups.deleteFound(maxRows);
       return 0;
     }
     const series = this.#samples.seriesOf(cutoff, maxRows);
     if (series === null) return 0;
-    const rollups = this.#rollups.deleteOlder(series.first, series.last, cutoff, maxRows);
-    return rollups < maxRows ? this.#samples.deleteOlder(series, cutoff, maxRows - rollups) : 0;
+    const rollups = this.#rollups.deleteUpTo(series.first, series.last, cutoff, maxRows);
+    return rollups < maxRows ? this.#samples.deleteUpTo(series, cutoff, maxRows - rollups) : 0;
   }
 
   probes(): Probe[] {
-    const bytes = '45 + coalesce(length(histogram_data), 0)';
+    const bytes = `45 + coalesce(length(histogram_data), 0) + (${BYTES_OF_SERIES})`;
     return probesOf(this.database, { table: 'samples', row: 'rowid', bytes });
   }
 
@@ -95,10 +104,11 @@ export class MetricTable implements RetentionTable {
     for (const id of this.#isEmpty.all(this.#empty, last ?? 0n, BigInt(count)) as bigint[]) {
       room -= this.#deleteRollups.run(id, BigInt(room)).changes;
       // There may be more of them: the series goes with the last.
-      if (room <= 0) return gone;
+      if (room <= 0) break;
       this.#deleteSeries.run(id);
       gone.push(id);
     }
+    if (gone.length > 0) countDeletions(this.database.db);
     return gone;
   }
 }
@@ -109,19 +119,19 @@ interface SeriesRange {
   readonly last: bigint;
 }
 
-/** Samples that are older than a cutoff, found by walking the series. */
+/** Samples up to a cutoff, found by walking the series. */
 class OldSamples {
   readonly #next;
   readonly #lastOfSeries;
   readonly #lastReached;
   readonly #delete;
-  /** No series below it has samples below the cutoff. */
+  /** No series below it has samples up to the cutoff. */
   #at = 0n;
   #cutoff: bigint | null = null;
   #isDone = false;
 
   constructor({ db }: RetentionDatabase) {
-    const older = 'samples.series_id = series.id AND samples.timestamp < ?';
+    const older = 'samples.series_id = series.id AND samples.timestamp <= ?';
     this.#next = db
       .prepare(
         `SELECT series.id FROM series WHERE series.id >= ?
@@ -136,7 +146,7 @@ class OldSamples {
   }
 
   /** Looks at each series once per cutoff: what arrives behind it with an old timestamp is for the next sweep. */
-  hasOlder(cutoff: bigint): boolean {
+  hasUpTo(cutoff: bigint): boolean {
     if (cutoff !== this.#cutoff) {
       this.#cutoff = cutoff;
       this.#at = 0n;
@@ -157,7 +167,7 @@ class OldSamples {
     return last === null ? null : { first: this.#at, last };
   }
 
-  deleteOlder({ first, last }: SeriesRange, cutoff: bigint, maxRows: number): number {
+  deleteUpTo({ first, last }: SeriesRange, cutoff: bigint, maxRows: number): number {
     return this.#delete.run(cutoff, first, last, BigInt(maxRows)).changes;
   }
 }

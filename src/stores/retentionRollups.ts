@@ -1,5 +1,5 @@
 /**
- * Rollups under retention: the rows of some series whose windows begin before a cutoff (ROL-35, ROL-36).
+ * Rollups under retention: the rows of some series whose windows begin up to a cutoff (ROL-35, ROL-36).
  * Their index goes by series, function, window size and start, so the oldest row of a kind is found in one
  * step, however many it has; every kind of every series looked at costs that step, whatever is found.
  */
@@ -29,7 +29,7 @@ export class OldRollups {
   readonly #first;
   readonly #next;
   readonly #delete;
-  /** No series below it has rows below the cutoff. */
+  /** No series below it has rows up to the cutoff. */
   #at = 0n;
   #cutoff: bigint | null = null;
   #isDone = false;
@@ -38,7 +38,7 @@ export class OldRollups {
     this.#first = db
       .prepare(
         `${OLDEST_OF_KINDS} SELECT at.series_id FROM oldest CROSS JOIN rollups AS at ON at.id = oldest.id
-         WHERE at.series_id <= @last AND at.window_start < @cutoff LIMIT 1`,
+         WHERE at.series_id <= @last AND at.window_start <= @cutoff LIMIT 1`,
       )
       .pluck();
     this.#next = db
@@ -48,13 +48,13 @@ export class OldRollups {
       `DELETE FROM rollups WHERE id IN (${OLDEST_OF_KINDS}
          SELECT old.id FROM oldest CROSS JOIN rollups AS at ON at.id = oldest.id
          CROSS JOIN rollups AS old ON old.series_id = at.series_id AND old.function = at.function
-           AND old.window_seconds = at.window_seconds AND old.window_start < @cutoff
+           AND old.window_seconds = at.window_seconds AND old.window_start <= @cutoff
          WHERE at.series_id <= @last LIMIT @most)`,
     );
   }
 
   /** Whether any series has some; each is looked at once per cutoff. Reads only. */
-  hasOlder(cutoff: bigint): boolean {
+  hasUpTo(cutoff: bigint): boolean {
     if (cutoff !== this.#cutoff) {
       this.#cutoff = cutoff;
       this.#at = 0n;
@@ -77,16 +77,16 @@ export class OldRollups {
     }
   }
 
-  /** Deletes some of what `hasOlder` has found, and of the series close behind; returns their number. */
+  /** Deletes some of what `hasUpTo` has found, and of the series close behind; returns their number. */
   deleteFound(maxRows: number): number {
-    return this.deleteOlder(this.#at, lastOfStep(this.#at), this.#cutoff ?? 0n, maxRows);
+    return this.deleteUpTo(this.#at, lastOfStep(this.#at), this.#cutoff ?? 0n, maxRows);
   }
 
   /**
    * Deletes rows of the series from `first` to `last`, both included; returns their number. It looks at all
    * of these series, also when `maxRows` is small.
    */
-  deleteOlder(first: bigint, last: bigint, cutoff: bigint, maxRows: number): number {
+  deleteUpTo(first: bigint, last: bigint, cutoff: bigint, maxRows: number): number {
     return this.#delete.run({ first, last, cutoff, most: BigInt(maxRows) }).changes;
   }
 }

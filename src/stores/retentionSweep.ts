@@ -48,8 +48,6 @@ export interface SweepOptions {
 export interface SweptFiles {
   readonly files: readonly string[];
   readonly open: (file: string) => RetentionTable;
-  /** There are series, which go with their last sample. */
-  readonly hasSeries: boolean;
 }
 
 /**
@@ -63,15 +61,15 @@ export function eventFiles(directory: string, bootId: Uint8Array): SweptFiles {
     .map((name) => join(directory, name))
     .filter((file) => exclusionOf(file) === null);
   const settled = settledSequences(files, bootId);
-  return { files, open: (file) => openEventTable(file, settled), hasSeries: false };
+  return { files, open: (file) => openEventTable(file, settled) };
 }
 
 export function logFiles(file: string): SweptFiles {
-  return { files: [file], open: openLogTable, hasSeries: false };
+  return { files: [file], open: openLogTable };
 }
 
 export function metricFiles(file: string): SweptFiles {
-  return { files: [file], open: openMetricTable, hasSeries: true };
+  return { files: [file], open: openMetricTable };
 }
 
 /** Moves every WAL of a store into its database, as far as readers let it: the next DELETE needs its room. */
@@ -98,8 +96,8 @@ export class StoreSweep {
   readonly #sizes = new Map<string, bigint>();
   readonly #givenUp = new Set<string>();
   #file: string | null = null;
-  /** Rows of the present round of deletion by size. */
-  #roundRows = 0;
+  /** Rows and series of the present round of deletion by size. */
+  #roundDeleted = 0;
   #rows = 0;
   #series = 0;
 
@@ -143,9 +141,8 @@ export class StoreSweep {
   *#work(): Generator<SweepStep, void, void> {
     const { days, nowNs, maxBytes } = this.#options;
     const cutoff = ageCutoff(nowNs, days);
-    yield* this.#each((table) => this.#deleteBelow(table, cutoff));
+    yield* this.#each((table) => this.#deleteUpTo(table, cutoff));
     if (maxBytes > 0n) yield* this.#shrink(maxBytes);
-    if (this.#files.hasSeries) yield* this.#each((table) => this.#deleteEmptySeries(table));
   }
 
   *#shrink(maxBytes: bigint): Generator<SweepStep, void, void> {
@@ -159,22 +156,20 @@ export class StoreSweep {
       });
       const cutoff = sizeCutoff(probes, Number(total - maxBytes), Number(total));
       if (cutoff === null) return;
-      this.#roundRows = 0;
-      yield* this.#each((table) => this.#deleteBelow(table, cutoff));
+      this.#roundDeleted = 0;
+      yield* this.#each((table) => this.#deleteUpTo(table, cutoff));
       // Nothing more can go: what is left are rows a restart needs, or pages without rows.
-      if (this.#roundRows === 0) return;
+      if (this.#roundDeleted === 0) return;
     }
   }
 
-  *#deleteBelow(table: RetentionTable, cutoff: bigint): Generator<SweepStep, void, void> {
+  /** Series go right behind their samples: as long as they are there, it looks as if too little had gone. */
+  *#deleteUpTo(table: RetentionTable, cutoff: bigint): Generator<SweepStep, void, void> {
     yield* this.#while(
       table,
-      () => table.hasOlder(cutoff),
-      (maxRows) => ({ rows: table.deleteOlder(cutoff, maxRows), series: [] }),
+      () => table.hasUpTo(cutoff),
+      (maxRows) => ({ rows: table.deleteUpTo(cutoff, maxRows), series: [] }),
     );
-  }
-
-  *#deleteEmptySeries(table: RetentionTable): Generator<SweepStep, void, void> {
     if (!(table instanceof MetricTable)) return;
     yield* this.#while(
       table,
@@ -192,8 +187,8 @@ export class StoreSweep {
     const run = (maxRows: number) => {
       const batch = database.batch(() => remove(maxRows));
       this.#rows += batch.rows;
-      this.#roundRows += batch.rows;
       this.#series += batch.series.length;
+      this.#roundDeleted += batch.rows + batch.series.length;
       return batch;
     };
     while (file !== null && !this.#givenUp.has(file) && hasMore()) {

@@ -11,10 +11,10 @@ const PROBES = 1024;
 /** One database under retention. */
 export interface RetentionTable {
   readonly database: RetentionDatabase;
-  /** True when rows below the cutoff may be deleted; reads only. */
-  hasOlder(cutoff: bigint): boolean;
-  /** Deletes the oldest rows below the cutoff, at most so many; returns their number. Inside a transaction. */
-  deleteOlder(cutoff: bigint, maxRows: number): number;
+  /** True when rows up to the cutoff, itself included, may be deleted; reads only. */
+  hasUpTo(cutoff: bigint): boolean;
+  /** Deletes the oldest rows up to the cutoff, at most so many; returns their number. Inside a transaction. */
+  deleteUpTo(cutoff: bigint, maxRows: number): number;
   /** Rows from all over the table, each with its share of the bytes in use. */
   probes(): Probe[];
 }
@@ -56,7 +56,7 @@ class TimestampTable implements RetentionTable {
   readonly #has;
   readonly #delete;
 
-  /** @param condition SQL: which rows below the cutoff may go */
+  /** @param condition SQL: which rows up to the cutoff may go */
   constructor(
     readonly database: RetentionDatabase,
     probed: ProbedTable,
@@ -66,16 +66,16 @@ class TimestampTable implements RetentionTable {
   ) {
     this.#probed = probed;
     const oldest = `SELECT id FROM ${probed.table} INDEXED BY ${index}
-      WHERE timestamp < ? AND (${condition}) ORDER BY timestamp`;
+      WHERE timestamp <= ? AND (${condition}) ORDER BY timestamp`;
     this.#has = database.db.prepare(`${oldest} LIMIT 1`).pluck();
     this.#delete = database.db.prepare(`DELETE FROM ${probed.table} WHERE id IN (${oldest} LIMIT ?)`);
   }
 
-  hasOlder(cutoff: bigint): boolean {
+  hasUpTo(cutoff: bigint): boolean {
     return this.#has.get(cutoff, ...this.parameters) !== undefined;
   }
 
-  deleteOlder(cutoff: bigint, maxRows: number): number {
+  deleteUpTo(cutoff: bigint, maxRows: number): number {
     return this.#delete.run(cutoff, ...this.parameters, maxRows).changes;
   }
 

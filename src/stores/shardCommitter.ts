@@ -42,6 +42,14 @@ export interface CommitResult {
   readonly lingerMs: number;
 }
 
+/** What one transaction is to store, in this order. */
+interface Batch {
+  /** Lost ranges, which become gap records. */
+  readonly owed: readonly SegmentRun[];
+  readonly synthetic: readonly SyntheticEvent[];
+  readonly segment: SegmentInfo | null;
+}
+
 /** A commit that failed and was rolled back. */
 export class CommitError extends Error {
   override readonly name = 'CommitError';
@@ -108,7 +116,7 @@ export class ShardCommitter {
     this.#begin = this.#db.prepare('BEGIN IMMEDIATE');
     this.#commit = this.#db.prepare('COMMIT');
     this.#watermarks = new WatermarkWriter(this.#db, options.bootId);
-    this.#guard = new ShardFileGuard(options.file);
+    this.#guard = new ShardFileGuard(this.#db, options.file);
     this.#announcer = announcerOf(this.#db, options.commits ?? null);
     this.indexes = new ShardIndexes(this.#db);
   }
@@ -138,39 +146,29 @@ export class ShardCommitter {
     const started = performance.now();
     if (this.#waiting() === 0) return this.#nothing(0);
     this.#checkFile();
-    const owed = this.#lost.slice(0, limits.maxBatchSize);
-    const synthetic = this.#synthetic.slice(0, Math.max(limits.maxBatchSize - owed.length, 0));
-    const owes = owed.length < this.#lost.length || (this.#proving && owed.length + synthetic.length > 0);
-    const room = Math.min(limits.maxBatchSize - owed.length - synthetic.length, this.#trusted);
-    const segment = owes ? null : this.#take(room, limits.maxBatchSize);
-    if (owed.length + synthetic.length === 0 && segment === null) return this.#nothing(this.#waiting());
+    const batch = this.#plan(limits);
+    const rows = rowsOf(batch);
+    if (rows === 0) return this.#nothing(this.#waiting());
     try {
       this.#begin.run();
-      this.#store(owed, synthetic, segment);
+      this.#store(batch);
       this.#commit.run();
     } catch (error) {
-      throw this.#undo(error, segment);
+      throw this.#undo(error, batch.segment);
     }
-    this.#settle(owed.length, synthetic.length, segment);
-    const ended = performance.now();
-    const rows = owed.length + synthetic.length + (segment?.rows ?? 0);
+    this.#settle(batch);
     this.#announcer?.committed(this.#lastId, rows);
-    this.#load = observeBatch(this.#load, {
-      rows,
-      elapsedMs: ended - this.#lastEnd,
-      commitMs: ended - started,
-    });
-    this.#lastEnd = ended;
-    this.#checkpointWhenDue(rows, segment?.bytes ?? 0);
+    const commitMs = this.#measure(rows, started);
+    this.#checkpointWhenDue(rows, batch.segment?.bytes ?? 0);
     const waiting = this.#waiting();
     return {
       rows,
-      events: segment?.events ?? 0,
-      bytes: segment?.bytes ?? 0,
-      synthetic: synthetic.length,
-      commitMs: ended - started,
+      events: batch.segment?.events ?? 0,
+      bytes: batch.segment?.bytes ?? 0,
+      synthetic: batch.synthetic.length,
+      commitMs,
       more: waiting > 0,
-      lingerMs: lingerMs(this.#load, limits, waiting),
+      lingerMs: this.#isPressed() ? 0 : lingerMs(this.#load, limits, waiting),
     };
   }
 
@@ -185,7 +183,6 @@ export class ShardCommitter {
   close(): void {
     if (this.#damaged) this.#keepWal();
     this.#db.close();
-    this.#guard.close();
   }
 
   #keepWal(): void {
@@ -194,6 +191,16 @@ export class ShardCommitter {
     } catch {
       // The statement touches no page; what fails here failed because the connection is beyond use.
     }
+  }
+
+  /** Takes what comes next; while gap records do not fit, or the store must prove itself, no segment (FAIL-5, FAIL-10). */
+  #plan({ maxBatchSize }: CommitLimits): Batch {
+    const owed = this.#lost.slice(0, maxBatchSize);
+    const synthetic = this.#synthetic.slice(0, maxBatchSize - owed.length);
+    const others = owed.length + synthetic.length;
+    const owes = owed.length < this.#lost.length || (this.#proving && others > 0);
+    const room = Math.min(maxBatchSize - others, this.#trusted);
+    return { owed, synthetic, segment: owes ? null : this.#take(room, maxBatchSize) };
   }
 
   /** The next segment, cut to what the other rows leave of the batch: those count, too (ING-55). */
@@ -231,17 +238,28 @@ export class ShardCommitter {
     };
   }
 
+  /** Takes the batch into the smoothed load; returns how long its commit took, ms. */
+  #measure(rows: number, started: number): number {
+    const ended = performance.now();
+    const commitMs = ended - started;
+    this.#load = observeBatch(this.#load, { rows, elapsedMs: ended - this.#lastEnd, commitMs });
+    this.#lastEnd = ended;
+    return commitMs;
+  }
+
+  /** A drain thread waits for room, or soon will: every further moment fills its ring (ING-47, ING-52). */
+  #isPressed(): boolean {
+    const { halfFull, blocked } = native.channelStatus(this.#options.channel);
+    return halfFull || blocked > 0;
+  }
+
   /** Rows the next transaction could store. */
   #waiting(): number {
     const { rows } = native.channelStatus(this.#options.channel);
     return this.#lost.length + this.#synthetic.length + rows;
   }
 
-  #store(
-    owed: readonly SegmentRun[],
-    synthetic: readonly SyntheticEvent[],
-    segment: SegmentInfo | null,
-  ): void {
+  #store({ owed, synthetic, segment }: Batch): void {
     const { bootId, unordered } = this.#options;
     this.#watermarks.claim();
     for (const run of owed) {
@@ -274,12 +292,12 @@ export class ShardCommitter {
     this.#lastId = BigInt(lastInsertRowid);
   }
 
-  #settle(owed: number, synthetic: number, segment: SegmentInfo | null): void {
+  #settle({ owed, synthetic, segment }: Batch): void {
     this.#watermarks.committed();
     this.#proving = false;
-    this.#synthetic.splice(0, synthetic);
-    if (owed > 0) {
-      this.#lost.splice(0, owed);
+    this.#synthetic.splice(0, synthetic.length);
+    if (owed.length > 0) {
+      this.#lost.splice(0, owed.length);
       if (this.#lost.length === 0) native.channelLossRecorded(this.#options.channel);
     }
     if (segment === null) return;
@@ -332,6 +350,10 @@ export class ShardCommitter {
       return false;
     }
   }
+}
+
+function rowsOf({ owed, synthetic, segment }: Batch): number {
+  return owed.length + synthetic.length + (segment?.rows ?? 0);
 }
 
 function announcerOf(

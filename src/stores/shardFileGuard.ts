@@ -2,7 +2,8 @@
  * Watches that a writer's files are still the ones it opened. SQLite does not look: it would commit into
  * a deleted file, and nobody would ever read that.
  */
-import { closeSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { type Stats, statSync } from 'node:fs';
+import type { StoreConnection } from './storeFile.js';
 
 /** Codes of a CommitError for files that somebody else has taken away or cut. */
 export const SHARD_GONE = 'ERR_SHARD_GONE';
@@ -14,22 +15,22 @@ export interface FileProblem {
   readonly detail: string;
 }
 
-/** The database header: big-endian page size at 16 (1 = 65536), number of pages at 28. */
-const HEADER_BYTES = 32;
-
-/** Two `stat` calls per look, some microseconds. */
+/**
+ * Two `stat` calls per look, some microseconds. It opens none of the files: closing any descriptor of a
+ * database drops all locks that the process has on it, SQLite's too, and where another connection is open
+ * SQLite does not take them again. Then whoever reads the file with another program removes the live WAL.
+ */
 export class ShardFileGuard {
+  readonly #db: StoreConnection;
   readonly #file: string;
-  /** Kept open: closing any descriptor of a database drops all locks of the process on it, SQLite's too. */
-  readonly #fd: number;
   readonly #database: Stats | undefined;
   #wal: Stats | undefined;
   #size: number;
 
-  /** @param file the database, open already */
-  constructor(file: string) {
+  /** @param db the writer's connection to `file` */
+  constructor(db: StoreConnection, file: string) {
+    this.#db = db;
     this.#file = file;
-    this.#fd = openSync(file, 'r');
     this.#database = found(file);
     this.#wal = found(`${file}-wal`);
     this.#size = this.#database?.size ?? 0;
@@ -53,15 +54,13 @@ export class ShardFileGuard {
     return null;
   }
 
-  /** Call it when the database is closed, not before. */
-  close(): void {
-    closeSync(this.#fd);
-  }
-
-  /** A file that shrank because somebody vacuumed it says so in its header. */
+  /**
+   * A file that shrank because somebody vacuumed it says so in its header: big-endian page size at 16
+   * (1 = 65536), number of pages at 28.
+   */
   #promisedSize(): number {
-    const header = Buffer.alloc(HEADER_BYTES);
-    if (readSync(this.#fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES) return Number.POSITIVE_INFINITY;
+    const header = this.#db.prepare('SELECT eventd_file_header()').pluck().get() as Buffer | null;
+    if (header === null) return Number.POSITIVE_INFINITY;
     const pageSize = header.readUInt16BE(16);
     return header.readUInt32BE(28) * (pageSize === 1 ? 65536 : pageSize);
   }

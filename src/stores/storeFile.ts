@@ -166,8 +166,15 @@ function isBlank(file: string): boolean {
 function create(file: string): void {
   mkdirSync(dirname(file), { recursive: true, mode: DIRECTORY_MODE });
   setStrayWalAside(realPath(file));
-  // SQLite gives the WAL the mode of the database.
-  closeSync(openSync(file, 'a', FILE_MODE));
+  createEmpty(file);
+}
+
+/**
+ * Makes an empty file that SQLite gives its WAL the mode of, unless there is one: to open and close it
+ * would drop the locks that other connections of the process have on it.
+ */
+export function createEmpty(file: string): void {
+  if (!existsSync(file)) closeSync(openSync(file, 'a', FILE_MODE));
 }
 
 function initialise(db: StoreConnection, schema: StoreSchema): void {

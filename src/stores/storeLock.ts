@@ -5,7 +5,8 @@ import { StoreError } from './storeError.js';
 
 /**
  * Creates the directory where it is missing (STO-21) and locks it until the returned function is
- * called or the process ends, however it ends. The lock is on the directory itself: no file is left.
+ * called or the process ends, however it ends. The lock is on the directory itself: no file is left. It must
+ * stay there, or an eventd of an older version and this one would not know of each other.
  *
  * @throws StoreError `io` when another process holds it
  */

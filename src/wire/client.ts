@@ -133,7 +133,7 @@ export async function* query(
 
 /**
  * The same, one result message at a time, empty ones included. The first message of a stream says that
- * eventd watches: what is committed after it will come (STR-3, STR-4).
+ * eventd watches: what is committed after it will come, and the first empty one ends what was stored (STR-3, STR-4).
  *
  * @throws {QueryFailure | ConnectionFailure} as {@link query} does
  */

@@ -39,7 +39,7 @@ function rowBatches<T extends Row>(
 export interface Tail<T extends Row = Row> extends AsyncIterable<T>, AsyncDisposable {
   /**
    * Resolves when eventd has begun to watch: what is committed from now on will come. What was stored
-   * before comes first, newest first unless the query sorts; the protocol does not mark its end. Rejects as the iteration
+   * before comes first, newest first unless the query sorts; its end is not shown. Rejects as the iteration
    * does when there is no such moment.
    */
   readonly ready: Promise<void>;

@@ -15,6 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { locksOn } from '../fixtures/database.js';
 import { type EventdRun, EventdWorld, eventually } from '../fixtures/eventd.js';
 import { emitUntilRecovered, exclusionsIn, recoveriesOf, shardPath } from './damage.js';
 import { assertAccounted } from './failedCommits.js';
@@ -86,6 +87,8 @@ test(`[STO-22] [STO-24] [FAIL-11] [FAIL-17] a shard ${TAKEN.map(({ name }) => na
       await world.readable(0, `cpu_id = 0 AND sequence = ${last}`);
       await world.stored(1);
       assert.equal(recoveriesOf(run), 1, name);
+      // Else the next program that reads it, and closes it, would remove the live WAL.
+      assert.ok(locksOn(shardPath(world, 1), run.pid) > 0, `${name}: SQLite holds the healthy shard`);
       assert.equal(run.readyCount, 1, name);
       assert.equal(existsSync(`${shardPath(world, 0)}.excluded`), false, 'a new file needs no mark');
       const found = await world.query('EVENTS test.many WHERE cpu_id == 0');

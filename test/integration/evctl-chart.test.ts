@@ -85,3 +85,23 @@ test('[QL-102] what is no number is told, and nothing at all is a failure', asyn
   const empty = await chart([]);
   assert.deepEqual([empty.code, empty.stderr], [1, 'evctl: there are no samples to draw\n']);
 });
+
+test('[QL-99] numbers at the end of all numbers are drawn, as lines, sparks and bars', async () => {
+  const huge = [1.7e308, -1.7e308, 1.7e308];
+  const at = (series: number, minute: number, value: number): WireRecord => ({
+    timestamp: T + BigInt(minute) * 60_000_000_000n,
+    name: `x${series}`,
+    value,
+  });
+  const lines = await chart(huge.map((value, minute) => at(0, minute, value)));
+  assert.deepEqual([lines.code, lines.stderr], [0, '']);
+  assert.match(lines.lines.join('\n'), /━━ x0 {2}last 1\.7e308 [\s\S]*\n *1\.7e308 ┤[\s\S]*\n-1\.7e308 ┤/);
+  const one = await chart([at(0, 0, 1.7e308), at(0, 1, 1.7e308)]);
+  assert.match(one.lines.join('\n'), /\n1\.7e308 ┤[\s\S]*\n {6}0 ┤/);
+  const many = await chart(
+    Array.from({ length: 8 }, (_, core) => huge.map((value) => at(core, value > 0 ? 0 : 9, value))).flat(),
+  );
+  assert.match(many.lines[0] ?? '', /^x0 {2}█ +▁ {2}last/);
+  const bars = await chart([at(0, 0, 1.7e308), at(1, 0, -1.7e308)]);
+  assert.deepEqual([bars.code, bars.lines.filter((line) => line.includes('█')).length], [0, 2]);
+});

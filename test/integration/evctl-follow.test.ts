@@ -55,7 +55,8 @@ test('[STR-2] records of a stream are shown at once; SIGINT ends it with 0 and c
   let send: (record: WireRecord) => void = () => undefined;
   await using server = await startWireServer((_, socket) => {
     send = (record) => socket.write(encodeResult([record]));
-    socket.write(encodeResult([event(3n), event(2n), event(1n)]));
+    socket.write(Buffer.concat([encodeResult([event(3n), event(2n)]), encodeResult([event(1n)])]));
+    socket.write(encodeResult([]));
   });
   const evctl = runProgram('evctl', ['-s', server.path, '-f', 'EVENTS']);
   await until(() => places(evctl.stdout()).length === 3, 'the past');
@@ -115,28 +116,35 @@ test('[STR-2] [STR-14] --follow against eventd: a little of the past, then what 
 }, async (t) => {
   const world = EventdWorld.for(t, { cpus: 1 });
   const run = await world.start();
-  for (let n = 0; n < 15; n++) world.emit(0, 'demo.tick');
+  for (let n = 0; n < 2600; n++) world.emit(0, 'demo.tick');
   await world.stored(0);
   const first = runProgram('evctl', ['-s', world.paths.querySocket, '-f', 'EVENTS demo.*']);
   const second = runProgram('evctl', [
     ...['-s', world.paths.querySocket, '-f', '-o', 'csv', '--limit', '0'],
     'EVENTS demo.* SELECT sequence',
   ]);
-  t.after(() => first.child.kill('SIGKILL'));
-  t.after(() => second.child.kill('SIGKILL'));
+  const third = runProgram('evctl', ['-s', world.paths.querySocket, '-f', '-n', '2500', 'EVENTS demo.*']);
+  for (const { child } of [first, second, third]) t.after(() => child.kill('SIGKILL'));
   await until(() => places(first.stdout()).length === 10, 'the newest ten');
-  const past = ['6', '7', '8', '9', '10', '11', '12', '13', '14', '15'];
+  const newest = (count: number) => Array.from({ length: count }, (_, i) => String(2601 - count + i));
+  const past = newest(10);
   assert.deepEqual(places(first.stdout()), past);
+  await until(() => places(third.stdout()).length === 2500, 'as many as asked for');
+  assert.deepEqual(places(third.stdout()), newest(2500));
+  third.child.kill('SIGKILL');
   world.emit(0, 'other.tick');
   // The other stream may not watch yet: it has nothing to show for it.
   await until(() => {
     world.emit(0, 'demo.tick');
-    return second.stdout().includes('\r\n1');
+    return second.stdout().includes('\r\n2');
   }, 'something new');
   const last = String(world.sequence(0));
   await until(() => places(first.stdout()).includes(last), 'all that is new');
   const shown = places(first.stdout());
-  assert.deepEqual(shown, [...past, ...Array.from({ length: shown.length - 10 }, (_, i) => String(17 + i))]);
+  assert.deepEqual(shown, [
+    ...past,
+    ...Array.from({ length: shown.length - 10 }, (_, i) => String(2602 + i)),
+  ]);
   first.child.kill('SIGINT');
   const ended = await first.done;
   assert.deepEqual([ended.code, ended.stderr], [0, '']);

@@ -85,7 +85,8 @@ test('the pager may be a shell command, or missing; without records there is non
 test('no pager in a pipe, with --no-pager or with --follow', { timeout: 30_000 }, async () => {
   await using server = await startWireServer((query, socket) => {
     socket.write(encodeResult([log]));
-    if (!query.includes('STREAM')) socket.end(encodeEnd());
+    if (query.includes('STREAM')) socket.write(encodeResult([]));
+    else socket.end(encodeEnd());
   });
   const env = { EVCTL_PAGER: pager };
   const piped = await runProgram('evctl', ['-s', server.path, 'LOGS'], { env }).done;

@@ -39,7 +39,7 @@ function worldFor(t: TestContext): World {
     shards,
     shardCount: SHARDS,
     kmes,
-    rings: attachAllRings(kmes),
+    rings: attachAllRings(kmes, BOOT_ID),
     resume: { restart: false, cpus: new Map(), unreadable: [] },
     bootId: BOOT_ID,
     limits: { maxBatchSize: 1000, maxBatchLatencyMs: 100 },

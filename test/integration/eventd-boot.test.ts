@@ -1,8 +1,11 @@
 /** Restarts and new boots of the real eventd: where each CPU goes on, and what is recorded as lost. */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
 import { parseGuid } from '../../src/host/guid.js';
+import { BOOT_ID_FILE } from '../../src/host/kmes.js';
 import { EmitClient } from '../../src/kmesd/emitClient.js';
 import { readRing } from '../../src/kmesd/ringReader.js';
 import { native } from '../../src/native/addon.js';
@@ -162,6 +165,38 @@ test('[ING-14] [ING-15] [ING-17] [KMES-137] rings replaced under load lose and r
   await run.end();
   assert.deepEqual(faultsOf(accountFor(world.events, parseGuid(BOOT_A), [emitted])), []);
   assert.deepEqual(world.gaps(), []);
+});
+
+test('[ING-22] [FAIL-11] [HOST-75] [LIFE-131] rings made anew: in the same boot they are on record, of another boot they end eventd', async (t) => {
+  const world = EventdWorld.for(t, { cpus: 1 });
+  const first = await world.start();
+  world.emitMany(0, 10);
+  await world.stored(0);
+  await first.end();
+  world.createRings();
+  world.emitMany(0, 4);
+  const run = await world.start();
+  const [record] = await eventually('the record', () => {
+    const records = world.synthetic('synthetic.storage_error');
+    return records.length > 0 && records;
+  });
+  const said =
+    'the ring of CPU 0 has begun anew in the same boot: its newest event is number 4, but 10 are known; what it holds up to number 10 is not stored';
+  assert.deepEqual(record?.payload, { store_type: 'event', shard_index: null, error: said });
+  assert.deepEqual(
+    run.log().flatMap(({ level, msg }) => (msg === said ? [level] : [])),
+    [50],
+  );
+
+  // As a kmesd does that starts in another boot: first its ID, then the rings.
+  const { paths } = world;
+  writeFileSync(join(paths.kmes, BOOT_ID_FILE), BOOT_B);
+  world.createRings();
+  world.emitMany(0, 120);
+  const why = `the rings in ${paths.kmes} belong to boot ${BOOT_B}, but this is boot ${BOOT_A}`;
+  assert.equal((await run.exited).code, 1);
+  assert.ok(run.stderr.trimEnd().split('\n').at(-1)?.endsWith(why), run.stderr);
+  assert.deepEqual(world.sequences(0).length, 10, 'nothing of another boot is stored as one of this');
 });
 
 interface ResizableProducer {

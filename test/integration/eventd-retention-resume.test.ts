@@ -101,7 +101,7 @@ test('[BOOT-9][RET-4][RET-5] rows of the running boot that a restart reads to kn
   assert.deepEqual([...settled.sequences], [[0, 100n]]);
   for (const maxBytes of [0n, 1n]) {
     const sweep = new StoreSweep(
-      { files: [file], open: (path) => openEventTable(path, settled), hasSeries: false },
+      { files: [file], open: (path) => openEventTable(path, settled) },
       { days: 30, maxBytes, nowNs: now, urgent: false, onProblem: (_, error) => assert.fail(String(error)) },
     );
     for (let step = sweep.next(); step !== null; step = sweep.next()) step.run(10);

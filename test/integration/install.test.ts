@@ -100,7 +100,7 @@ function unitOf(name: string): ReadonlyMap<string, readonly string[]> {
   return values;
 }
 
-test('[HOST-2] [HOST-9] [HOST-21] the units notify, are watched, and are locked in as far as the programs bear', (t) => {
+test('[HOST-2] [HOST-9] [HOST-21] [LOG-11] the units notify, are watched, and are locked in as far as the programs bear', (t) => {
   for (const [name, program] of [
     ['eventd.service', 'eventd'],
     ['kmesd.service', 'kmesd'],
@@ -124,6 +124,9 @@ test('[HOST-2] [HOST-9] [HOST-21] the units notify, are watched, and are locked 
   assert.deepEqual(eventd.get('Service.RuntimeDirectory'), ['eventd']);
   assert.deepEqual(eventd.get('Service.StateDirectory'), ['eventd']);
   assert.ok(eventd.get('Service.ReadWritePaths')?.includes('-/etc/eventd'));
+  // Without a capability it is the only leave the receivers have to hurry (LOG-11).
+  const receiver = readFileSync(join(PROJECT, 'native', 'receiver.c'), 'utf8');
+  assert.deepEqual(eventd.get('Service.LimitNICE'), [/THREAD_NICE = (-\d+),/.exec(receiver)?.[1]]);
 
   // systemd's own opinion, with the programs where they are staged.
   const units = at('units');

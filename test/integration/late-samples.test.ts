@@ -1,14 +1,18 @@
 /** The metric writer keeps rollups right: random samples come late, and no row is left that does not hold. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { native } from '../../src/native/addon.js';
+import { RollupPass } from '../../src/rollups/rollupPass.js';
 import { METRIC_SCHEMA } from '../../src/stores/metricSchema.js';
 import { openStore } from '../../src/stores/storeFile.js';
 import { Dice } from '../fixtures/metricQuestions.js';
 import { PipelineFixture } from '../fixtures/recordPipelines.js';
-import { computeRollups, pairs } from '../fixtures/rollups.js';
+import { computeRollups, finish, pairs, ROLLUP_LIMITS } from '../fixtures/rollups.js';
 
 const SECOND = 1_000_000_000n;
-const START = 1_700_000_000n * SECOND;
+const DAY = 86_400n * SECOND;
+/** Some time ago: of the distant past nothing is rolled up. */
+const START = (native.realtimeNs() / DAY - 30n) * DAY;
 const KEYS = ['avg_10', 'max_60', 'sum_20', 'rate_10', 'delta_60'];
 
 interface Row {
@@ -88,9 +92,12 @@ test('[ROL-5] [ROL-16] [ROL-18] [ROL-19] [ROL-20] [ROL-21] [ROL-22] [ROL-23] [ME
     }
     return rows.length;
   };
-  /** What the advisor does between two batches. */
+  const pass = new RollupPass(path.file);
+  t.after(() => pass.close());
+  /** What the advisor does between two batches, once an hour. */
   const compute = () => {
-    computeRollups(path.file, pairs(...KEYS), START + 250n * SECOND);
+    pass.want(pairs(...KEYS));
+    finish(pass, { nowNs: START + 250n * SECOND, limits: ROLLUP_LIMITS });
     const rows = check();
     for (const { window_start, window_seconds } of path.rows<Row>(ROWS))
       assert.ok(
@@ -111,7 +118,7 @@ test('[ROL-5] [ROL-16] [ROL-18] [ROL-19] [ROL-20] [ROL-21] [ROL-22] [ROL-23] [ME
   assert.ok(invalidated > 60, `${invalidated} rows were invalidated`);
   const once = compute();
   const again = computeRollups(path.file, pairs(...KEYS), START + 250n * SECOND);
-  assert.deepEqual([again, check()], [0, once], 'nothing is computed twice');
+  assert.deepEqual([again, check()], [0, once], 'nothing is computed twice, and nothing was forgotten');
 });
 
 test('[ROL-19] rows of whatever making, also those that say nothing of themselves, go with a late sample', async (t) => {
@@ -130,9 +137,16 @@ test('[ROL-19] rows of whatever making, also those that say nothing of themselve
     path.rows<{ id: bigint }>('SELECT id FROM rollups').map(({ id }) => id),
     [1n],
   );
-  await path.send({ name: 'load', type: 'gauge', timestamp: START + 1n, value: 2 });
-  await path.stored(3);
+  const reopened = () =>
+    path.rows<{ value: string }>("SELECT value FROM metadata WHERE key = 'rollups_reopened'");
+  await path.send([
+    { name: 'load', type: 'gauge', timestamp: START + 1n, value: 2 },
+    { name: 'load', type: 'gauge', timestamp: 5n, value: 2 },
+  ]);
+  await path.stored(4);
   assert.deepEqual(path.rows('SELECT id FROM rollups'), []);
+  // A clock that begins in 1970 has nothing looked through from there on.
+  assert.deepEqual(reopened(), [{ value: String(START + 1n) }]);
 });
 
 test('[ROL-36] windows that begin before the cutoff are not computed, and with a limit of bytes not the first of a series', async (t) => {
@@ -141,18 +155,19 @@ test('[ROL-36] windows that begin before the cutoff are not computed, and with a
   const db = openStore(path.file, METRIC_SCHEMA);
   db.exec("INSERT INTO series (id, name, labels, type, label_hash) VALUES (1, 'load', '', 1, 0)");
   const insert = db.prepare('INSERT INTO samples VALUES (1, ?, 1, NULL)');
-  const day = 86_400n * SECOND;
   for (let hour = 0n; hour < 72n; hour++) insert.run(START + hour * 3600n * SECOND);
   db.close();
-  const now = START + 3n * day;
+  const now = START + 3n * DAY;
   const limits = { completionDelayNs: 0n, retentionDays: 2, sizeLimited: false };
-  computeRollups(path.file, pairs('avg_3600'), now, { limits });
+  computeRollups(path.file, pairs('avg_3600'), now, limits);
   const starts = () =>
     path.rows<Row>(`${ROWS} ORDER BY window_start`).map(({ window_start }) => window_start);
-  assert.ok(starts().length >= 47 && starts().every((start) => start >= now - 2n * day));
+  assert.ok(starts().length >= 47 && starts().every((start) => start >= now - 2n * DAY));
   path.edit('DELETE FROM rollups');
   computeRollups(path.file, pairs('avg_3600'), now, {
-    limits: { ...limits, retentionDays: 90, sizeLimited: true },
+    ...limits,
+    retentionDays: 90,
+    sizeLimited: true,
   });
   assert.ok(starts().length >= 70 && starts().every((start) => start > START));
 });

@@ -7,6 +7,7 @@ import { Hive } from '../../src/registry/hive.js';
 import { EVENTD_KEY, SECURITY_KEY, SERVICE_KEY } from '../../src/registry/names.js';
 import { dwordData, REG, type RegistryData, szData } from '../../src/registry/value.js';
 import { type EventdRun, EventdWorld, eventually } from '../fixtures/eventd.js';
+import { EventdRecords, gauge, line } from '../fixtures/eventdRecords.js';
 import { FakeLcs } from '../fixtures/lcs.js';
 import { runProgram } from '../fixtures/runProgram.js';
 
@@ -18,7 +19,12 @@ const world = new EventdWorld({ cpus: 1, namesHive: false });
 const seed = Hive.parse(seedHive(world.paths, process.getuid?.() ?? 0, { StorageShards: 1 }), 'seed');
 let run: EventdRun;
 
-before(() => lcs.load(seed));
+before(() => {
+  lcs.load(seed);
+  // "No limit": a day of each, since no timer would wait so long.
+  for (const name of ['StopTimeout', 'WatchdogTimeout'])
+    lcs.set(SERVICE_KEY, name, dwordData(0xffff_ffff), true);
+});
 after(async () => {
   await world.close();
   lcs.close();
@@ -213,7 +219,34 @@ test(
 );
 
 test(
-  '[HOST-17] [HOST-38] a registry that hangs keeps neither a query nor the stop waiting',
+  '[HOST-47] [ACL-48] [FAIL-26] one key that fails denies what it covers and nothing else, and is told of once',
+  LIMIT,
+  async () => {
+    const records = new EventdRecords(world);
+    await records.send('log', line('seen'));
+    await records.send('metric', gauge('test.seen', 1));
+    const logs = () => world.query('LOGS TAKE 1');
+    const samples = () => world.query('METRIC test.seen[]');
+    for (const seen of [logs, samples])
+      await eventually('a record is seen', async () => (await seen()).length === 1);
+    const told = () => ['registry unavailable', 'registry available again'].map(logged);
+    const before = told();
+    lcs.fail('EIO', `${SECURITY_KEY}\\Logs`);
+    lcs.overflow();
+    await eventually('denied', async () => (await logs()).length === 0);
+    for (let question = 0; question < 20; question++)
+      assert.deepEqual([(await logs()).length, (await samples()).length], [0, 1]);
+    await hasLogged('cannot read');
+    assert.deepEqual(
+      told(),
+      before.map((times) => times + 1),
+    );
+    lcs.fail(null);
+  },
+);
+
+test(
+  '[HOST-17] [HOST-18] [HOST-38] [LIFE-210] a registry that hangs keeps neither a query nor the stop waiting, which no limit cuts short',
   LIMIT,
   async () => {
     // Descriptors that changed are read before a query is answered; these are known.
@@ -225,6 +258,7 @@ test(
     assert.equal((await world.query('EVENTS test.seen')).length, 1);
     assert.deepEqual(await run.end(), { code: 0, signal: null });
     release();
+    assert.equal(world.synthetic('synthetic.shutdown').length, 1, run.stderr);
     assert.equal(changes().length, 10);
   },
 );

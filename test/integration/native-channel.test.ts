@@ -27,6 +27,20 @@ inWorld(
   },
 );
 
+inWorld('[ING-52][ING-54] half of the bytes is reported as half of the rows is', async (world) => {
+  const producer = world.create(1 << 20);
+  const channel = world.channel(10_000, 100_000);
+  const drain = world.drain([channel]);
+  world.emit(producer, 10, 1, 1000);
+  await drain.reached(10n);
+  await until('the first events', () => drain.of('available').length > 0);
+  assert.ok(drain.of('available').every(({ halfFull }) => !halfFull));
+  world.emit(producer, 50, 11, 1000);
+  await until('half of the bytes', () => drain.of('available').some(({ halfFull }) => halfFull));
+  assert.equal(native.channelStatus(channel).halfFull, true);
+  assert.ok(native.channelStatus(channel).rows <= 60);
+});
+
 inWorld('[ING-43] while one segment is out the next fills, and a second take waits', async (world) => {
   const producer = world.create(1 << 20);
   const channel = world.channel(100);

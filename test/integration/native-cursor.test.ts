@@ -363,6 +363,38 @@ test('[QX-62] [QX-68] an interrupted fetch throws SQLITE_INTERRUPT, and keeps th
   close(opened);
 });
 
+test('[QX-67] a frame is built in slices: nothing lost, nothing twice, and a cursor may be closed between two', () => {
+  const payload = { text: 'x'.repeat(1000), name: 'n' };
+  const rows = (shard: number) =>
+    Array.from({ length: 4000 }, (_, i) => ({ timestamp: BigInt(2 * i + shard), payload }));
+  const opened = shards(rows(0), rows(1));
+  for (const { db } of opened) db.prepare('SELECT eventd_read_ahead()').get();
+  const where = `timestamp >= 7900 AND ${Array.from({ length: 20 }, () => `ascii_contains(msgpack_extract(payload, '$.text'), 'xz') = 0`).join(' AND ')}`;
+  const scan = options(opened, TIME, { where: `+${where}` });
+  const expected = drain(native.cursorOpen(scan));
+  assert.deepEqual(
+    expected.map(({ timestamp }) => timestamp),
+    Array.from({ length: 100 }, (_, i) => 7900 + i),
+  );
+  const cursor = native.cursorOpen(scan);
+  let slices = 1;
+  while (!native.cursorAdvance(cursor, 1000, 1 << 20, 1)) slices++;
+  assert.ok(slices >= 3, `${slices} slices`);
+  assert.equal(native.cursorAdvance(cursor, 1000, 1 << 20, 1), true);
+  assert.deepEqual(drain(cursor), expected);
+  const left = native.cursorOpen(scan);
+  assert.equal(native.cursorAdvance(left, 1000, 1 << 20, 1), false);
+  native.cursorClose(left);
+  const interrupted = native.cursorOpen(scan);
+  assert.equal(native.cursorAdvance(interrupted, 1000, 1 << 20, 1), false);
+  for (const { slot } of opened) native.slotInterrupt(slot);
+  while (!native.cursorAdvance(interrupted, 1000, 1 << 20, 1));
+  assert.throws(() => native.cursorFetch(interrupted, 1000, 1 << 20), { code: 'SQLITE_INTERRUPT' });
+  native.cursorClose(interrupted);
+  assert.deepEqual(drain(native.cursorOpen(scan)), expected);
+  close(opened);
+});
+
 test('[QX-66] an exhausted or failed cursor holds no read transaction', () => {
   const path = writeShard(directory, 'held.db', [{ timestamp: 1n }, { timestamp: 2n }]);
   const writer = new Database(path);

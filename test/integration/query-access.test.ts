@@ -1,13 +1,14 @@
 /** Who sees what, through the query socket: fields, refusals, streams, and real users. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import type { Caller } from '../../src/access/caller.js';
 import { EmbeddedCaller } from '../../src/access/embeddedCaller.js';
 import { fieldGuid } from '../../src/access/fieldGuid.js';
 import { formatPlainGuid } from '../../src/host/guid.js';
 import { RegistryError } from '../../src/registry/registryError.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
 import { encodeRequest } from '../../src/wire/messages.js';
-import { FakeSecurity, patternsOf, tell, userToken } from '../fixtures/access.js';
+import { CountingCaller, FakeSecurity, patternsOf, tell, userToken } from '../fixtures/access.js';
 import { connectAs } from '../fixtures/asUser.js';
 import type { EventRow } from '../fixtures/eventShards.js';
 import { series, write as writeMetrics } from '../fixtures/metricService.js';
@@ -23,8 +24,14 @@ const without = (...names: string[]) =>
 const granting = (...names: string[]) =>
   `${SYSTEM}${names.map((name) => `(OA;;0x1;${guid(name)};;AU)`).join('')}`;
 
-/** Stores with live writers, and a service whose callers are an ordinary user; `restricted` false: the real peer. */
-async function world(t: TestContext, values: Readonly<Record<string, string>>, restricted = true) {
+const ordinary = (): Caller => new EmbeddedCaller(userToken(), null);
+
+/** Stores with live writers, and a service whose callers are an ordinary user, or others; null: the real peer. */
+async function world(
+  t: TestContext,
+  values: Readonly<Record<string, string>>,
+  callers: (() => Caller) | null = ordinary,
+) {
   const store = makeStore(t);
   const commits = CommitFeed.allocate();
   const shard = new LiveShard(t, store.directory, 0, commits);
@@ -36,7 +43,7 @@ async function world(t: TestContext, values: Readonly<Record<string, string>>, r
   await startService(t, store, {
     commits,
     patterns,
-    ...(restricted ? { callers: () => new EmbeddedCaller(userToken(), null) } : {}),
+    ...(callers === null ? {} : { callers }),
   });
   const change = (path: string, sddl: string) => tell(patterns, security.set(path, sddl));
   const recordsOf = async (query: string) => {
@@ -324,6 +331,26 @@ test('[ACL-48] [ACL-49] [STR-13] a stream goes on when descriptors that could no
   assert.equal(client.closed, false);
 });
 
+test('[ACL-40] [ACL-41] [STR-13] a check that keeps failing denies, and a stream goes on without it', async (t) => {
+  const caller = new CountingCaller(userToken());
+  caller.failsOn = 'events:broken';
+  const { shard, path } = await world(
+    t,
+    { 'Events\\open': OPEN, 'Events\\broken': OPEN, 'Events\\ownerless': 'G:SYD:(A;;0x1;;;AU)' },
+    () => caller,
+  );
+  shard.commit([event('open', { n: 0 }), event('broken', { n: -1 }), event('ownerless', { n: -2 })]);
+  const client = await StreamClient.begun(t, path, 'EVENTS SELECT n STREAM');
+  for (let n = 1; n <= 5; n++) {
+    shard.commit([event('broken', { n: -1 }), event('ownerless', { n: -2 }), event('open', { n })]);
+    await client.has(n + 1);
+  }
+  assert.deepEqual(client.values('n').map(Number), [0, 1, 2, 3, 4, 5]);
+  // One per descriptor and name, none for the descriptor with which none can be made.
+  assert.ok(caller.requests.length <= 5, `${caller.requests.length} checks`);
+  assert.equal(client.closed, false);
+});
+
 test('[ACL-50] [ACL-49] LOGS streams do the same by origin', async (t) => {
   const { logs, path, change } = await world(t, { 'Logs\\app': OPEN });
   const client = await StreamClient.begun(t, path, 'LOGS STREAM');
@@ -345,7 +372,7 @@ test('[ACL-3] [ACL-26] [ACL-32] [HOST-65] users are told apart by the kernel, an
   const { shard, path, recordsOf } = await world(
     t,
     { 'Events\\team': `${SYSTEM}(A;;0x1;;;S-1-22-1-12345)` },
-    false,
+    null,
   );
   shard.commit([event('team.a'), event('team.b'), event('closed')]);
   const as = async (uid: number, query: string) => {

@@ -104,6 +104,25 @@ test('[QX-67] [QX-64] queries interleave, and a cancel hits only its own', async
   }
 });
 
+test('[QX-67] [QX-64] searches that find nothing for long let others through, and can be cancelled', async (t) => {
+  const store = makeStore(t);
+  writeManyRows(store);
+  const service = await startWarm(t, store, 60_000);
+  const searches = await Promise.all(
+    Array.from({ length: 4 }, () => askSilently(store.socketPath, LONG_QUERY)),
+  );
+  await eventually('all run', () => service.stats().running === 4);
+  for (let round = 0; round < 6; round++) {
+    const started = performance.now();
+    assert.equal((await ask(store.socketPath, 'EVENTS TAKE 3')).records.length, 3);
+    t.diagnostic(`answered after ${Math.round(performance.now() - started)} ms`);
+  }
+  assert.equal(service.stats().running, 4, 'the searches still run');
+  for (const socket of searches) socket.destroy();
+  await eventually('the searches have ended', () => service.stats().running === 0, 1000);
+  assert.ok((await ask(store.socketPath, 'EVENTS TAKE 1')).ended, 'the connections are usable again');
+});
+
 test('[QX-26] [QX-63] a slow reader holds up a few frames, not the result', async (t) => {
   const store = makeStore(t);
   const expected = writeBigRows(store);

@@ -204,7 +204,7 @@ test('[STR-21] [FAIL-33] [WIRE-21] a condition that has come to take too much en
   metrics.flood(200_001);
   events([2]);
   await greedy.ended();
-  assert.match(greedy.error ?? '', /^limit exceeded: METRIC \*\[\] takes /);
+  assert.match(greedy.error ?? '', /^limit exceeded: .*METRIC \*\[\]/);
   assert.doesNotMatch(greedy.error ?? '', /\/|SELECT/);
   events([3]);
   await Promise.all([modest.has(3), plain.has(3)]);
@@ -214,5 +214,5 @@ test('[STR-21] [FAIL-33] [WIRE-21] a condition that has come to take too much en
   ]);
   // It is not let in again.
   const again = await ask(path, 'EVENTS SINCE 1h ago TAKE 0 WHERE METRIC *[] > 5 STREAM');
-  assert.match(again.error ?? '', /^limit exceeded: METRIC \*\[\] takes /);
+  assert.match(again.error ?? '', /^limit exceeded: .*METRIC \*\[\]/);
 });

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { EmbeddedCaller } from '../../src/access/embeddedCaller.js';
+import { fieldGuid } from '../../src/access/fieldGuid.js';
+import { formatPlainGuid } from '../../src/host/guid.js';
 import { CommitFeed } from '../../src/stores/commitFeed.js';
-import { userToken } from '../fixtures/access.js';
+import { FakeSecurity, HeldCaller, patternsOf, userToken } from '../fixtures/access.js';
 import type { EventRow } from '../fixtures/eventShards.js';
 import { LIMITS, makeStore, startService } from '../fixtures/queryService.js';
 import { ask, eventually } from '../fixtures/rawQueryClient.js';
@@ -172,6 +174,41 @@ test('[STR-9] [QX-61] a stream holds a slot of MaxConcurrentQueries as long as i
   assert.equal((await ask(path, 'EVENTS')).error, null);
 });
 
+test('[STR-9] [QX-64] [QX-68] who leaves while its stream is planned keeps no place, and is checked no further', async (t) => {
+  const security = new FakeSecurity();
+  const hidden = formatPlainGuid(fieldGuid('secret'));
+  security.set('Events\\*', `O:SYG:SYD:(OD;;0x1;${hidden};;AU)(A;;0x1;;;AU)`);
+  const callers: HeldCaller[] = [];
+  const { path, service, shard } = await world(t, 1, {
+    limits: { maxStreamingQueries: 1 },
+    patterns: await patternsOf(security),
+    callers: () => {
+      const caller = new HeldCaller(userToken());
+      callers.push(caller);
+      return caller;
+    },
+  });
+  const many = Array.from({ length: 100 }, (_, n) => rows(n, 1, `many.${n}`));
+  shard.commit([...rows(0, 1, 'one'), ...many.flat()]);
+  const hasty = [
+    await StreamClient.open(t, path, 'EVENTS one STREAM'),
+    await StreamClient.open(t, path, 'EVENTS many.* STREAM'),
+  ];
+  const checks = () => callers.slice(0, 2).map(({ requests }) => requests.length);
+  await eventually('checks for both', () => checks().length === 2 && !checks().includes(0));
+  const before = checks();
+  for (const { socket } of hasty) socket.destroy();
+  await eventually('their ends', () => service.stats().connections === 0);
+  for (const caller of callers) caller.letGo();
+  const patient = await StreamClient.open(t, path, 'EVENTS one STREAM');
+  await eventually('its caller', () => callers.length === 3);
+  callers[2]?.letGo();
+  await patient.has(1);
+  const { connections, running, streaming } = service.stats();
+  assert.deepEqual({ connections, running, streaming }, { connections: 1, running: 1, streaming: 1 });
+  assert.deepEqual(checks(), before);
+});
+
 test('[STR-14] a stop ends streams with an error', async (t) => {
   const { path, service, shard } = await world(t);
   shard.commit(rows(0, 2));
@@ -253,6 +290,28 @@ test('[STR-4] [QX-62] the initial phase has the time limit, the watch phase has 
   shard.commit(rows(40_001, 1));
   await client.has(40_002);
   assert.equal(client.closed, false);
+});
+
+test('[STR-13] [ACL-49] [ACL-50] [STR-4] a stream older than QueryTimeoutMs still asks what the other store has', async (t) => {
+  const security = new FakeSecurity();
+  for (const name of ['Events\\*', 'Logs\\*']) security.set(name, 'O:SYG:SYD:(A;;0x1;;;SY)');
+  for (const name of ['Events\\kacs', 'Logs\\app']) security.set(name, 'O:SYG:SYD:(A;;0x1;;;AU)');
+  const { path, shard, store, commits } = await world(t, 1, {
+    limits: { queryTimeoutMs: 1000 },
+    patterns: await patternsOf(security),
+    callers: () => new EmbeddedCaller(userToken(), null),
+  });
+  const logs = new LiveLogs(t, store.directory, commits);
+  const now = BigInt(Date.now()) * 1_000_000n;
+  shard.commit([{ timestamp: now, type: 'kacs.denied' }]);
+  const client = await StreamClient.begun(t, path, 'LOGS SINCE 1h ago WHERE EVENT kacs.* EXISTS STREAM');
+  const begun = performance.now();
+  await eventually('more time than QueryTimeoutMs', () => performance.now() - begun > 1050);
+  logs.commit([{ timestamp: now, origin: 'app.one', message: 'one' }]);
+  await client.has(1, 3000);
+  logs.commit([{ timestamp: now, origin: 'app.two', message: 'two' }]);
+  await client.has(2, 3000);
+  assert.deepEqual(client.values('message'), ['one', 'two']);
 });
 
 test('[STR-13] [ACL-31] a caller who may read nothing gets an empty result, and nothing while watching', async (t) => {

@@ -11,6 +11,7 @@ import type { FromWriter, LeaseCommand } from '../../actors/messages.js';
 import { Subject } from '../../actors/rx.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import { native } from '../../src/native/addon.js';
+import type { LeaseId } from '../../src/stores/lease.js';
 import { DEFAULT_SETTINGS } from '../fixtures/defaultSettings.js';
 import { eventually } from '../fixtures/eventd.js';
 import { BOOT_ID } from '../fixtures/eventShards.js';
@@ -139,11 +140,11 @@ test('[RET-8][FAIL-33] a writer that dies before it grants a lease is as good as
     close: () => undefined,
     terminate: async () => undefined,
   };
-  const granted = askLease(thread, 7);
-  messages$.next({ type: 'leased', id: 6, pressure: 0.1 });
-  messages$.next({ type: 'leased', id: 7, pressure: 0.5 });
+  const granted = askLease(thread, 7 as LeaseId);
+  messages$.next({ type: 'leased', id: 6 as LeaseId, pressure: 0.1 });
+  messages$.next({ type: 'leased', id: 7 as LeaseId, pressure: 0.5 });
   assert.equal(await granted, 0.5, 'the grant of another lease is not ours');
-  const never = askLease(thread, 8);
+  const never = askLease(thread, 8 as LeaseId);
   messages$.complete();
   assert.equal(await never, null);
   assert.deepEqual(sent, [

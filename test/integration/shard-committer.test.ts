@@ -66,6 +66,42 @@ inWorld(
   },
 );
 
+inWorld(
+  '[ING-47] [ING-52] [ING-54] a batch lingers, unless its bytes fill half the channel or somebody waits for room',
+  async (world) => {
+    const SMALL = 3000;
+    const LARGE = 60;
+    const limits = { maxBatchSize: SMALL, maxBatchLatencyMs: 1000 };
+    const producer = world.create(8 << 20);
+    const status = native.channelStatus;
+    for (const { payload, blocked, lingers } of [
+      { payload: 1000, blocked: 0, lingers: true },
+      { payload: 40_000, blocked: 0, lingers: false },
+      { payload: 1000, blocked: 1, lingers: false },
+    ]) {
+      const channel = world.channel(2 * SMALL, 4 << 20);
+      const emitted = world.emit(producer, SMALL, 1, 0);
+      const drain = world.drain([channel], { lastSequence: emitted - BigInt(SMALL) });
+      world.emit(producer, LARGE, 1, payload);
+      await drain.reached(emitted + BigInt(LARGE));
+      native.drainStop(drain.handle);
+      // The large ones are what is left for the next batch.
+      native.channelLimit(channel, SMALL);
+      const file = join(world.directory, 'shard-0000.db');
+      const committer = new ShardCommitter({ file, bootId: BOOT, channel, unordered: [] });
+      native.channelStatus = (handle) => ({ ...status.call(native, handle), blocked });
+      try {
+        const { rows, more, lingerMs } = committer.commit(limits);
+        assert.deepEqual([rows, more], [SMALL, true]);
+        assert.equal(lingerMs > 0, lingers, `${LARGE} events of ${payload} bytes: ${lingerMs} ms`);
+      } finally {
+        native.channelStatus = status;
+        committer.close();
+      }
+    }
+  },
+);
+
 inWorld('[BOOT-9] [STO-15] a commit after a restart says where the order of rows ends', async (world) => {
   const producer = world.create();
   const channel = world.channel();

@@ -9,6 +9,7 @@ import type { ShardWriterThreadData } from '../../actors/shardWriter/worker.js';
 import { startThread } from '../../actors/thread.js';
 import { BuildSignal } from '../../src/indexes/buildSignal.js';
 import type { IndexedField } from '../../src/indexes/fields.js';
+import type { LeaseId } from '../../src/stores/lease.js';
 import { seedEvents } from '../fixtures/indexedShards.js';
 import { BOOT, ShardWorld } from '../model/shardWorld.js';
 import { memoryDirectory, until } from '../model/walk.js';
@@ -21,6 +22,7 @@ const THREE: readonly IndexedField[] = [
 ];
 /** An index on so many takes a few hundred milliseconds. */
 const MANY = 150_000;
+const LEASE = 7 as LeaseId;
 const SHEDDING = { windowSeconds: 30, batchPercent: 75 };
 
 const root = memoryDirectory();
@@ -72,8 +74,8 @@ class Bench {
 
   /** An event is in the channel, and the reader says so as it does. */
   async event(count = 1): Promise<void> {
-    const rows = await this.world.handOffMany(count);
-    this.tell({ type: 'batch.available', rows });
+    await this.world.handOffMany(count);
+    this.tell({ type: 'batch.available', halfFull: false });
     this.watch.arrived();
   }
 
@@ -131,7 +133,7 @@ test('[IDX-12][IDX-15] pressure, in the channel or the ring, ends a build at onc
 test('[STO-31][RET-8][IDX-13] while retention has its lease, its connection is the only one that writes: no build begins', async (t) => {
   const bench = new Bench(t, 2000, [], 10);
   await until('the writer', () => bench.count('ready') > 0);
-  bench.send({ type: 'lease', id: 7 });
+  bench.send({ type: 'lease', id: LEASE });
   await until('the lease', () => bench.count('leased') > 0);
   bench.send({ type: 'indexes', desired: USER, shedding: SHEDDING });
   const retention = new Database(bench.world.file, { timeout: 0 });
@@ -143,7 +145,7 @@ test('[STO-31][RET-8][IDX-13] while retention has its lease, its connection is t
   assert.equal(bench.count('indexes'), 0, 'nobody waited for a lock');
   retention.exec('COMMIT');
   retention.close();
-  bench.send({ type: 'leaseReturn', id: 7, series: new BigInt64Array() });
+  bench.send({ type: 'leaseReturn', id: LEASE, series: new BigInt64Array() });
   await until('the build', () => bench.count('indexes', 'built') === 1);
 });
 

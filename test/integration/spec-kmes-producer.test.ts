@@ -4,10 +4,11 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
+import { parseGuid } from '../../src/host/guid.js';
 import { attachAllRings, tryAttachRing } from '../../src/host/kmes.js';
 import { EmitClient } from '../../src/kmesd/emitClient.js';
 import { native } from '../../src/native/addon.js';
-import { type KmesdRun, scratchDirectory, startKmesd } from '../fixtures/kmesd.js';
+import { BOOT_A, type KmesdRun, scratchDirectory, startKmesd } from '../fixtures/kmesd.js';
 
 const SOURCES_OFF = ['--no-kmsg', '--no-process'];
 const OK = encode({ ok: true });
@@ -63,7 +64,7 @@ test('[KMES-34] [KMES-87] [KMES-88] [KMES-89] file, metadata and header name the
   const emitters = await Promise.all(Array.from({ length: 6 }, () => client(t, kmesd)));
   for (const emitter of emitters) await emitter.emit('test.cpu', OK);
   const source = { kind: 'embedded', directory: kmesd.directory } as const;
-  const rings = attachAllRings(source);
+  const rings = attachAllRings(source, parseGuid(BOOT_A));
   t.after(() => rings.map(({ ring }) => native.ringClose(ring)));
   assert.deepEqual(
     rings.map(({ cpu, capacity }) => [cpu, capacity]),

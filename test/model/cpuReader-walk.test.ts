@@ -17,7 +17,7 @@ import { attachRing } from '../../src/host/kmes.js';
 import type { CpuResume } from '../../src/stores/resume.js';
 import { Coverage } from './coverage.js';
 import { CAPACITIES, DAMAGES, WalkWorld } from './cpuReaderWalkWorld.js';
-import { SHARDS } from './ringWorld.js';
+import { BOOT, SHARDS } from './ringWorld.js';
 import { memoryDirectory, Shadow, until } from './walk.js';
 
 const SEED = Number(process.env.FC_SEED ?? 20_260_101);
@@ -114,7 +114,7 @@ class Walk {
           this.#failures--;
           throw new Error('no ring for now');
         }
-        return attachRing(this.world.source, cpu);
+        return attachRing(this.world.source, cpu, BOOT);
       },
       inspect: (event) => {
         if (event.type === '@xstate.event') this.#heard(event.event);
@@ -130,6 +130,7 @@ class Walk {
     if (event.type === 'ring.reattached' && event.generation !== undefined)
       this.world.reads(event.generation);
     if (event.type === 'ring.throttled') happened.throttled++;
+    assert.notEqual(event.type, 'ring.regressed', 'no ring begins anew here');
   }
 
   #ended(report: FromReaders): void {
@@ -177,7 +178,7 @@ class Walk {
         break;
       case 'restart':
         await this.#stop();
-        [this.#reader, this.#shadow] = this.#start(attachRing(world.source, 0).ring, world.resume());
+        [this.#reader, this.#shadow] = this.#start(attachRing(world.source, 0, BOOT).ring, world.resume());
         break;
     }
     await turn();

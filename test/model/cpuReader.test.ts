@@ -10,11 +10,12 @@ import {
   FIRST_ATTACH_RETRY_MS,
   type PressureLevel,
 } from '../../machines/cpuReader.js';
+import { newGuid } from '../../src/host/guid.js';
 import { attachRing } from '../../src/host/kmes.js';
 import { type DrainEvent, native } from '../../src/native/addon.js';
 import { type CpuResume, NOTHING_SEEN } from '../../src/stores/resume.js';
 import { Coverage } from './coverage.js';
-import { RingWorld, SHARDS } from './ringWorld.js';
+import { BOOT, RingWorld, SHARDS } from './ringWorld.js';
 import {
   Gates,
   keyOf,
@@ -41,11 +42,15 @@ const notRecovered: ModelEvent = {
 };
 const attached: ModelEvent = { type: `xstate.done.actor.${ATTACHING}`, output: { ring: 1 } };
 const notAttached: ModelEvent = { type: `xstate.error.actor.${ATTACHING}`, error: new Error('no ring') };
+const otherBoot: ModelEvent = {
+  type: notAttached.type,
+  error: Object.assign(new Error('another boot'), { code: 'ERR_KMES_BOOT' }),
+};
 const pauseOver: ModelEvent = {
   type: 'xstate.after.attachRetry.cpuReader.flow.running.reattaching.backingOff',
 };
 const drainFailed: ModelEvent = { type: 'xstate.error.actor.drain', error: new Error('refused') };
-const available: ModelEvent = { type: 'ring.available', index: 0, rows: 1 };
+const available: ModelEvent = { type: 'ring.available', index: 0, halfFull: false };
 const idle: ModelEvent = { type: 'ring.idle' };
 const throttled: ModelEvent = { type: 'ring.throttled', index: 0 };
 const resumed: ModelEvent = { type: 'ring.resumed', index: 0 };
@@ -90,7 +95,7 @@ function possible({ value, context }: AnyMachineSnapshot): ModelEvent[] {
       if (jumped) return [resumed, stop];
       return [resumed, stop, ...rising, corrupt, ...(level === 'emergency' ? [lapped] : [])];
     case 'attaching':
-      return [attached, notAttached, stop];
+      return [attached, notAttached, otherBoot, stop];
     case 'backingOff':
       return [pauseOver, stop];
     case 'switching':
@@ -150,7 +155,7 @@ class Driver {
       emergencyPercent: EMERGENCY_PERCENT,
       attach: async (cpu) => {
         await this.#gates.hold('attach');
-        const info = attachRing(this.world.source, cpu);
+        const info = attachRing(this.world.source, cpu, BOOT);
         if (this.#stale) native.ringClose(info.ring);
         return info;
       },
@@ -208,6 +213,10 @@ class Driver {
         this.#stale = next?.type === drainFailed.type;
         return this.#shadow.hears(event.type, () => this.#gates.release('attach'));
       case notAttached.type:
+        if (event.error === otherBoot.error) {
+          this.world.nameBoot(newGuid());
+          return this.#shadow.hears(event.type, () => this.#gates.release('attach'));
+        }
         this.world.hideRing();
         await this.#shadow.hears(event.type, () => this.#gates.release('attach'));
         this.world.showRing();
@@ -368,6 +377,35 @@ test('[LIFE-131] a drain thread that cannot start ends the reader, not the proce
     ],
     () => new Driver(),
   );
+});
+
+test('[ING-22] a ring that has begun anew within the boot is reported once, however much it goes on to hold', async () => {
+  const world = new RingWorld(root, { hold: false });
+  const reports: FromReaders[] = [];
+  world.emit(3);
+  const { actor, reports$ } = startCpuReader({
+    cpu: 0,
+    ring: world.ring.ring,
+    resume: { ...NOTHING_SEEN, sequence: 10n },
+    shards: world.channels.map((channel, shard) => ({ shard, channel, send: () => undefined })),
+    emergencyPercent: EMERGENCY_PERCENT,
+    attach: (cpu) => attachRing(world.source, cpu, BOOT),
+    inspect: (event) => coverage.record(event),
+  });
+  try {
+    reports$.subscribe((report) => reports.push(report));
+    await until('the report', () => reports.length > 0);
+    world.emit(2);
+    actor.send({ type: 'reader.stop' });
+    await until('the end', () => actor.getSnapshot().status === 'done');
+    assert.deepEqual(reports, [
+      { type: 'regressed', cpu: 0, newest: 3n, known: 10n },
+      { type: 'finished', cpu: 0, output: { type: 'stopped', lastSequence: 10n } },
+    ]);
+  } finally {
+    actor.stop();
+    world.close();
+  }
 });
 
 test('[ING-8] the walks took every transition of the ring reader', (t) => {

@@ -3,11 +3,21 @@
  * channels and files, and the reports of the native drain thread, held back until a step wants them.
  */
 import assert from 'node:assert/strict';
-import { closeSync, mkdtempSync, openSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { decode } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
-import type { KmesSource } from '../../src/host/kmes.js';
+import { formatGuid } from '../../src/host/guid.js';
+import { BOOT_ID_FILE, type KmesSource } from '../../src/host/kmes.js';
 import {
   type ChannelHandle,
   type DrainEvent,
@@ -171,6 +181,11 @@ export class RingWorld {
     const found = resolveBoot(this.directory, BOOT).cpus.get(0) ?? NOTHING_SEEN;
     if (found.sequence > 0n) this.#resumed.add(found.sequence + 1n);
     return found;
+  }
+
+  /** The boot that the rings are said to be of. */
+  nameBoot(bootId: Uint8Array): void {
+    writeFileSync(join(this.directory, BOOT_ID_FILE), formatGuid(bootId));
   }
 
   hideRing(): void {

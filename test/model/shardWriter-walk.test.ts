@@ -124,7 +124,7 @@ class Walk {
       this.#drains.push(
         native.drainStart(options, (event) => {
           if (event.type === 'available')
-            this.#readers.port1.postMessage({ type: 'batch.available', rows: event.rows });
+            this.#readers.port1.postMessage({ type: 'batch.available', halfFull: event.halfFull });
         }),
       );
     }

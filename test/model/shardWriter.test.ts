@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, before, mock, test } from 'node:test';
 import { Subject } from 'rxjs';
-import { type AnyMachineSnapshot, SimulatedClock } from 'xstate';
+import { type AnyMachineSnapshot, createActor, fromPromise, SimulatedClock } from 'xstate';
 import type { FromWriter, ReaderToWriter, ToWriter } from '../../actors/messages.js';
 import { type ShardWriter, startShardWriter } from '../../actors/shardWriter/shardWriter.js';
 import {
+  type CommitReport,
   FINAL_ATTEMPTS,
   FIRST_RETRY_MS,
   LEASE_BOUND_MS,
@@ -20,7 +21,16 @@ import { configChangeEvent } from '../../src/stores/synthetic.js';
 import { writeAtOnce } from '../fixtures/database.js';
 import { Coverage } from './coverage.js';
 import { BOOT, Intruder, ShardWorld } from './shardWorld.js';
-import { Gates, type ModelEvent, memoryDirectory, pathsOf, Shadow, type Step, walkAll } from './walk.js';
+import {
+  Gates,
+  type ModelEvent,
+  memoryDirectory,
+  pathsOf,
+  Shadow,
+  type Step,
+  until,
+  walkAll,
+} from './walk.js';
 import { WriterLeases } from './writerLeases.js';
 
 /** A latency of 2 ms leaves no time to linger, whatever the load (see batchPolicy.ts). */
@@ -34,12 +44,12 @@ const ERROR = 'xstate.error.actor.0.shardWriter';
 
 const failure = (corrupt: boolean) => ({ code: 'SQLITE_X', message: 'x', corrupt, lost: [] });
 
-/** Everything the world can do to a writer. `rows` says how the channel stands against half a batch. */
+/** Everything the world can do to a writer. */
 function worldEvents(limits: WriterLimits, lingerMs: number): readonly ModelEvent[] {
   const report = (more: boolean) => ({ rows: 1, events: 1, bytes: 1, commitMs: 1, more, lingerMs });
   return [
-    { type: 'batch.available', rows: 3 },
-    { type: 'batch.available', rows: limits.maxBatchSize / 2 },
+    { type: 'batch.available', halfFull: false },
+    { type: 'batch.available', halfFull: true },
     { type: 'synthetic.queued' },
     { type: 'limits.changed', limits: { ...limits, maxBatchSize: limits.maxBatchSize + 100 } },
     { type: 'lease.requested' },
@@ -65,11 +75,12 @@ function worldEvents(limits: WriterLimits, lingerMs: number): readonly ModelEven
 /** Only what the writer's present state can be told: a promise of another state cannot settle. */
 function possible(events: readonly ModelEvent[], state: AnyMachineSnapshot): ModelEvent[] {
   const value = String(state.value);
-  return events.filter(({ type, rows }) => {
+  return events.filter(({ type, halfFull }) => {
     if (type.startsWith('lease.')) return mayLease(type, value, state.context);
     if (type.startsWith('xstate.')) return type.endsWith(`.${value}`);
-    // Elsewhere the number of rows decides nothing.
-    return type !== 'batch.available' || Number(rows) > 3 === (value === 'batching');
+    if (type !== 'batch.available') return true;
+    // Elsewhere it decides nothing how much has come.
+    return halfFull === true ? ['idle', 'batching', 'yielding'].includes(value) : value !== 'batching';
   });
 }
 
@@ -94,11 +105,11 @@ function walksOf(limits: WriterLimits, lingerMs: number): Step[][] {
 /** Paths on which retention asks for its turn, with what bears upon it. */
 function leaseWalksOf(limits: WriterLimits): Step[][] {
   const events = worldEvents(limits, 0).filter((event) => {
-    const { type, rows, error } = event;
-    if (type === 'batch.available') return rows === 3;
+    const { type, error } = event;
     if (type.startsWith(ERROR))
       return type.endsWith('.committing') && !(error as { corrupt: boolean }).corrupt;
-    if (type.startsWith(DONE) || type === 'synthetic.queued' || type === 'writer.stop') return true;
+    if (['batch.available', 'synthetic.queued', 'writer.stop'].includes(type) || type.startsWith(DONE))
+      return true;
     return isLease(event) || type.endsWith('.degraded');
   });
   return pathsFrom(events, limits).filter((path) => path.some(({ event }) => isLease(event)));
@@ -184,8 +195,9 @@ class Driver {
   async #do(event: ModelEvent): Promise<void> {
     switch (event.type) {
       case 'batch.available': {
-        const rows = Number(event.rows) > 3 ? await this.#handOffMany() : await this.world.handOff();
-        this.#readers$.next({ type: 'batch.available', rows });
+        const halfFull = event.halfFull === true;
+        await (halfFull ? this.#handOffMany() : this.world.handOff());
+        this.#readers$.next({ type: 'batch.available', halfFull });
         return;
       }
       case 'synthetic.queued': {
@@ -369,6 +381,60 @@ test('[ING-51][ING-54][ING-55][ING-56] the same for the paths on which the write
   const paths = walksOf(BURSTS, 5).filter((path) => path.some(({ value }) => value === '"batching"'));
   await walkAll(paths, () => new Driver(BURSTS, true));
   t.diagnostic(`${paths.length} paths`);
+});
+
+test('[ING-47][ING-52] half a channel waits for nothing, wherever the writer stands when it hears of it', async () => {
+  const LINGER_MS = 40;
+  const deeds: ((report: CommitReport) => void)[] = [];
+  const nothing = () => undefined;
+  const clock = new SimulatedClock();
+  const writer = createActor(
+    shardWriterMachine.provide({
+      actors: {
+        open: fromPromise(() => Promise.resolve()),
+        commit: fromPromise(() => new Promise<CommitReport>((resolve) => deeds.push(resolve))),
+      },
+      actions: { announceReady: nothing, announceCommit: nothing, grantLease: nothing },
+    }),
+    { input: { shard: 0, limits: STEADY }, clock },
+  ).start();
+  const stands = (state: string) => until(state, () => writer.getSnapshot().value === state);
+  const commits = (more: boolean) =>
+    deeds.shift()?.({ rows: 1, events: 1, bytes: 1, commitMs: 1, more, lingerMs: LINGER_MS });
+  const hears = (halfFull: boolean) => writer.send({ type: 'batch.available', halfFull });
+  try {
+    await stands('idle');
+    hears(false);
+    commits(true);
+    await stands('batching');
+    hears(false);
+    assert.equal(writer.getSnapshot().value, 'batching', 'it lingers');
+    hears(true);
+    assert.equal(writer.getSnapshot().value, 'committing', 'a linger ends');
+
+    commits(false);
+    await stands('idle');
+    hears(true);
+    assert.equal(writer.getSnapshot().value, 'committing', 'one event that is half the channel');
+
+    commits(false);
+    await stands('idle');
+    for (const [halfFull, next] of [
+      [false, 'batching'],
+      [true, 'committing'],
+    ] as const) {
+      writer.send({ type: 'lease.requested' });
+      hears(halfFull);
+      assert.equal(writer.getSnapshot().value, 'yielding');
+      writer.send({ type: 'lease.returned' });
+      assert.equal(writer.getSnapshot().value, next, 'what came during a turn of retention');
+      clock.increment(LINGER_MS);
+      commits(false);
+      await stands('idle');
+    }
+  } finally {
+    writer.stop();
+  }
 });
 
 test('[ING-48][LIFE-204] the walks entered every state of the shard writer and took every transition', (t) => {

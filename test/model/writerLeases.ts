@@ -1,12 +1,13 @@
 /** Retention's turns at a writer under a model-based test, as the daemon would hand them on (RET-8). */
 import assert from 'node:assert/strict';
 import type { FromRecordWriter, FromWriter, LeaseCommand } from '../../actors/messages.js';
+import { type LeaseId, NO_LEASE } from '../../src/stores/lease.js';
 import type { Shadow } from './walk.js';
 
 export class WriterLeases {
   readonly #send: (command: LeaseCommand) => void;
   readonly #shadow: Shadow;
-  #id = 0;
+  #id = NO_LEASE;
 
   constructor(send: (command: LeaseCommand) => void, shadow: Shadow) {
     this.#send = send;
@@ -14,14 +15,15 @@ export class WriterLeases {
   }
 
   request(): void {
-    this.#send({ type: 'lease', id: ++this.#id });
+    this.#id = (this.#id + 1) as LeaseId;
+    this.#send({ type: 'lease', id: this.#id });
   }
 
   /** A number of an earlier lease ends nothing. */
   giveBack(): void {
     const before = this.#shadow.seen.length;
     const series = new BigInt64Array();
-    this.#send({ type: 'leaseReturn', id: this.#id - 1, series });
+    this.#send({ type: 'leaseReturn', id: (this.#id - 1) as LeaseId, series });
     assert.equal(this.#shadow.seen.length, before);
     this.#send({ type: 'leaseReturn', id: this.#id, series });
   }

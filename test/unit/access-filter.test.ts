@@ -47,9 +47,17 @@ const SECURITY = {
   'Events\\hush': denying('x'),
   'Events\\slim': granting('x'),
 };
+const SECURITY_OF_HUSH = { 'Events\\*': CLOSED, 'Events\\hush': denying('x') };
 const PRESENT = new Map<string, readonly FieldPath[]>(
   TYPES.map((type) => [type, type === 'slim.b' ? [['y']] : [['x'], ['y']]]),
 );
+
+/** All names have records in the time range. */
+const DATA = {
+  type: 'events',
+  resolve: planField,
+  occurring: async (names: readonly string[]) => names,
+} as const;
 
 async function accessOf(text: string, values: Readonly<Record<string, string>> = SECURITY) {
   const query = parseQuery(text);
@@ -57,7 +65,7 @@ async function accessOf(text: string, values: Readonly<Record<string, string>> =
   const plan = planEvents(query, 1_000_000n);
   const identifier = planField({ name: 'event_type', path: ['event_type'] });
   const { session, caller } = await sessionOver(values);
-  const data = { type: 'events', identifier, present: PRESENT, resolve: planField } as const;
+  const data = { ...DATA, identifier, present: PRESENT };
   const access = await restrictQuery(session, query, data, plan.where);
   return { access, plan, caller };
 }
@@ -151,6 +159,13 @@ test('[ACL-33] [ACL-35] [ACL-36] [QX-6] grouping, sorting and aggregating by wha
 test('[ACL-34] types of which nothing is visible do not make a query fail', async () => {
   const values = { 'Events\\*': CLOSED, 'Events\\open': OPEN, 'Events\\secret': granting('elsewhere') };
   assert.equal(await refusal('EVENTS COUNT BY x', values), 'allowed');
+});
+
+test('[ACL-22] [ACL-23] [ACL-33] members of a denied map may not be used, nor what no list can hold', async () => {
+  assert.equal(await refusal('EVENTS SORT y', SECURITY_OF_HUSH), 'allowed');
+  assert.match(await refusal('EVENTS SORT x.name', SECURITY_OF_HUSH), /^access denied: .* by x\.name$/);
+  const deep = 'y.'.repeat(70);
+  assert.match(await refusal(`EVENTS SORT ${deep}y`, SECURITY_OF_HUSH), /^access denied: /);
 });
 
 test('[ACL-38] the default order, COUNT and SELECT name no field that could be refused', async () => {

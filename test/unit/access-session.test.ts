@@ -181,24 +181,6 @@ test('[ACL-54] [ACL-55] conditions see data type and identifier; what cannot be 
   }
 });
 
-test('[ACL-33] [ACL-34] a field denied in anything visible may not be used, one in hidden types may', async () => {
-  const { session } = await world({
-    'Events\\*': OPEN,
-    'Events\\kacs': WITHOUT_TARGET,
-    'Events\\secret': CLOSED,
-  });
-  const names = (...list: string[]) => present(Object.fromEntries(list.map((name) => [name, ['x']])));
-  const may = (field: string, ...list: string[]) =>
-    session.mayUseField('events', field.split('.'), names(...list));
-  assert.equal(await may('target_sid', 'plain', 'kacs.a'), false);
-  assert.equal(await may('x', 'plain', 'kacs.a'), true);
-  assert.equal(await may('target_sid', 'plain', 'secret.a'), true);
-  assert.equal(await may('target_sid', 'plain'), true);
-  // The members of a denied map are denied with it.
-  assert.equal(await may('target_sid.name', 'kacs.a'), false);
-  assert.equal(await may('a.'.repeat(70), 'plain'), false);
-});
-
 test('[ACL-39] a series counts only where its value is granted', async () => {
   const values = {
     'Metrics\\*': OPEN,
@@ -221,13 +203,50 @@ test('[ACL-40] [ACL-41] a check that fails denies; what was decided before stays
   caller.failing = true;
   assert.equal((await session.visibility('events', 'b')).visible, false);
   assert.equal((await session.visibility('events', 'a')).visible, true);
-  // It is tried again for the next batch of a stream, not for each record.
+  // It is made again when a stream asks for that, neither for each record nor for each batch.
+  assert.deepEqual([session.hasFailed, session.isStale, await session.nextBatch()], [true, false, false]);
   await session.visibility('events', 'b');
   assert.equal(caller.requests.length, 2);
   caller.failing = false;
+  session.retryFailed();
   assert.equal(await session.nextBatch(), true);
+  assert.equal(session.hasFailed, false);
   assert.equal((await session.visibility('events', 'b')).visible, true);
   assert.equal(caller.requests.length, 3);
+});
+
+test('[ACL-41] where all identifiers were alike before checks failed, they stay alike for their query', async () => {
+  const { security, patterns, session, caller } = await world({ 'Events\\*': OPEN, 'Logs\\*': OPEN });
+  assert.equal(await session.uniformity('logs'), 'everything');
+  caller.failing = true;
+  assert.equal(await session.uniformity('events'), 'various');
+  session.retryFailed();
+  assert.equal(await session.nextBatch(), true);
+  assert.deepEqual(await Promise.all([session.uniformity('logs'), session.uniformity('events')]), [
+    'everything',
+    'various',
+  ]);
+  caller.failing = false;
+  session.retryFailed();
+  assert.equal(await session.nextBatch(), true);
+  assert.equal(await session.uniformity('events'), 'everything');
+  // A change of the other type is none of this one.
+  const { length } = caller.requests;
+  tell(patterns, security.set('Events\\*', CLOSED));
+  assert.equal(await session.nextBatch(), true);
+  assert.deepEqual(await Promise.all([session.uniformity('logs'), session.uniformity('events')]), [
+    'everything',
+    'nothing',
+  ]);
+  assert.equal(caller.requests.length, length + 1);
+});
+
+test('[ACL-40] [ACL-64] a descriptor without owner denies, and no check is made with it', async () => {
+  const ownerless = 'G:SYD:(A;;0x1;;;AU)';
+  const { session, caller } = await world({ 'Events\\*': OPEN, 'Events\\bad': ownerless });
+  assert.equal((await session.visibility('events', 'bad.a')).visible, false);
+  assert.equal(await session.uniformity('events'), 'various');
+  assert.deepEqual([caller.requests.length, session.hasFailed], [1, false]);
 });
 
 test('[ACL-40] a kernel that answers for fewer nodes than it was asked about denies', async () => {
@@ -298,6 +317,20 @@ test('[ACL-21] [ACL-30] the team of the worked example sees its three fields and
     seen.mayShow,
   );
   assert.deepEqual(shown, ['timestamp', 'event_type', 'cpu_id']);
+});
+
+test('[QX-68] [QX-64] a session that nobody waits for any more checks no further, and none is opened', async () => {
+  const { patterns, caller } = await world({ 'Events\\*': OPEN });
+  const over = new AbortController();
+  const session = await AccessSession.open(caller, patterns, over.signal);
+  const names = new Map(Array.from({ length: 100 }, (_, index) => [`t${index}`, []]));
+  const reading = session.readable('events', names);
+  const begun = caller.requests.length;
+  over.abort();
+  await assert.rejects(reading, { name: 'AbortError' });
+  assert.ok(begun > 0 && begun < names.size);
+  assert.equal(caller.requests.length, begun);
+  await assert.rejects(AccessSession.open(caller, patterns, over.signal), { name: 'AbortError' });
 });
 
 test('[ACL-26] the caller goes with the connection', async () => {

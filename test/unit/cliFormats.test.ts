@@ -220,7 +220,48 @@ test('[WIRE-10] jsonl keeps every digit, tells floats from integers and shows wh
 
 test('[WIRE-10] jsonl shows extensions and keys that are no strings', () => {
   const raw = Uint8Array.from([0x82, 0xa1, 0x65, 0xd4, 0x07, 0x09, 0xa1, 0x6d, 0x81, 0x05, 0xc3]);
-  assert.equal(jsonLine(new EventRecord(raw)), '{"e":{"$ext":7,"$bin":"CQ=="},"m":{"5":true}}\n');
+  assert.equal(jsonLine(new EventRecord(raw)), '{"e":{"$ext":7,"$bin":"CQ=="},"m":{"$5":true}}\n');
+});
+
+test('[WIRE-10] jsonl keeps keys apart that differ in their type alone, or look like one another', () => {
+  const keys = [
+    1n,
+    1,
+    '1',
+    true,
+    'true',
+    null,
+    'null',
+    '$1',
+    '$$1',
+    '$null',
+    [1n],
+    '[1]',
+    -0.5,
+    new Uint8Array([1]),
+  ];
+  const pairs = keys.flatMap((key) =>
+    [key, 1].map((value) => encode(value, { useBigInt64: true, forceIntegerToFloat: true })),
+  );
+  const raw = Buffer.concat([Uint8Array.of(0x81, 0xa1, 0x6d, 0x80 | keys.length), ...pairs]);
+  const line = jsonLine(new EventRecord(raw));
+  const written = [...line.matchAll(/"((?:[^"\\]|\\.)*)":1\.0/g)].map(([, key]) => JSON.parse(`"${key}"`));
+  assert.deepEqual(written, [
+    '$1',
+    '$1.0',
+    '1',
+    '$true',
+    'true',
+    '$null',
+    'null',
+    '$$1',
+    '$$$1',
+    '$$null',
+    '$[1]',
+    '[1]',
+    '$-0.5',
+    '$'.concat('{"$bin":"AQ=="}'),
+  ]);
 });
 
 test('[QL-12] times before 1970 and beyond what a Date holds are shown, not thrown', () => {
@@ -233,7 +274,11 @@ test('[QL-12] times before 1970 and beyond what a Date holds are shown, not thro
 test('[WIRE-20] the caret stands below the character of a parse error, also in a later line', () => {
   assert.deepEqual(caretLines('EVENTS WERE a', 8), ['  EVENTS WERE a', '         ^']);
   assert.deepEqual(caretLines('EVENTS\n\tTAKE x', 14), ['   TAKE x', '        ^']);
-  assert.deepEqual(caretLines('EVENTS "😀" x', 12), ['  EVENTS "😀" x', '             ^']);
+  assert.deepEqual(caretLines('EVENTS "😀" x', 12), ['  EVENTS "😀" x', '              ^']);
+  assert.deepEqual(caretLines('EVENTS WHERE 名前 = 1', 17), [
+    '  EVENTS WHERE 名前 = 1',
+    '                    ^',
+  ]);
   const [line = '', caret = ''] = caretLines(`EVENTS ${'a'.repeat(500)}!${'b'.repeat(500)}`, 508);
   assert.equal(line[caret.indexOf('^')], '!');
   assert.ok(line.length < 160);

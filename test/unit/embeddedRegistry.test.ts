@@ -25,6 +25,7 @@ import { ownershipProblem } from '../../src/registry/hiveFile.js';
 import type { RegistryAvailability, RegistryEvent } from '../../src/registry/registry.js';
 import { ensureSecurityDefaults, SECURITY_DEFAULTS } from '../../src/registry/securityDefaults.js';
 import { dwordData, szData } from '../../src/registry/value.js';
+import { lockEventStore } from '../../src/stores/storeLock.js';
 
 const KEY = 'Machine\\System\\eventd';
 const BODY = `PEIOS-REG 1
@@ -417,9 +418,19 @@ test('[HOST-60] concurrent writers wait for each other and lose nothing', () =>
     }
   }));
 
-test('[HOST-60] a write waits for the advisory lock on the directory', () =>
+test('[HOST-60] [STO-29] a hive beside the event store can be edited while eventd holds the store', () =>
   withRegistry(async ({ registry, directory }) => {
-    const descriptor = openSync(directory, 'r');
+    const release = lockEventStore(directory);
+    try {
+      await registry.setValue(KEY, 'x', dwordData(1));
+    } finally {
+      release();
+    }
+  }));
+
+test('[HOST-60] a write waits for the advisory lock on the file', () =>
+  withRegistry(async ({ registry, file }) => {
+    const descriptor = openSync(file, 'r');
     assert.equal(native.lockFile(descriptor), true);
     let done = false;
     const write = registry.setValue(KEY, 'x', dwordData(1)).then(() => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -15,6 +15,7 @@ import {
 import { native } from '../../src/native/addon.js';
 
 const CAPACITY = 65536;
+const HERE = newGuid();
 
 function withRings(cpus: readonly number[], work: (directory: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'kmes-'));
@@ -31,7 +32,7 @@ const embedded = (directory: string) => ({ kind: 'embedded', directory }) as con
 
 test('[HOST-73] [KMES-90] [LIFE-112] rings are attached from CPU 0 up until there is none', () => {
   withRings([0, 1, 2], (directory) => {
-    const rings = attachAllRings(embedded(directory));
+    const rings = attachAllRings(embedded(directory), HERE);
     assert.deepEqual(
       rings.map(({ cpu, capacity }) => [cpu, capacity]),
       [
@@ -42,7 +43,7 @@ test('[HOST-73] [KMES-90] [LIFE-112] rings are attached from CPU 0 up until ther
     );
     for (const { ring } of rings) native.ringClose(ring);
     assert.equal(tryAttachRing(embedded(directory), 3), null);
-    assert.throws(() => attachRing(embedded(directory), 3), {
+    assert.throws(() => attachRing(embedded(directory), 3, HERE), {
       code: 'ERR_KMES_ATTACH',
       message: /no event ring for CPU 3/,
     });
@@ -51,7 +52,10 @@ test('[HOST-73] [KMES-90] [LIFE-112] rings are attached from CPU 0 up until ther
 
 test('[LIFE-133] no ring at all is a failure', () => {
   withRings([], (directory) => {
-    assert.throws(() => attachAllRings(embedded(directory)), { code: 'ERR_KMES_RINGS', message: /CPU 0/ });
+    assert.throws(() => attachAllRings(embedded(directory), HERE), {
+      code: 'ERR_KMES_RINGS',
+      message: /CPU 0/,
+    });
     assert.throws(() => checkKmesSource(embedded(directory), newGuid()), {
       code: 'ERR_KMES_RINGS',
       message: /no ring file/,
@@ -88,15 +92,29 @@ test('[HOST-75] rings of another boot are refused; without a boot-id file they a
   });
 });
 
+test('[HOST-75] [ING-15] a ring that another boot has put in the place of the old one is refused, and not left attached', () => {
+  withRings([0], (directory) => {
+    const other = newGuid();
+    writeFileSync(join(directory, BOOT_ID_FILE), `${formatGuid(other)}\n`);
+    const refused = { code: 'ERR_KMES_BOOT', message: new RegExp(`belong to boot ${formatGuid(other)}`) };
+    const mappings = () => readFileSync('/proc/self/maps', 'utf8').split(directory).length;
+    const before = mappings();
+    assert.throws(() => attachRing(embedded(directory), 0, HERE), refused);
+    assert.throws(() => attachAllRings(embedded(directory), HERE), refused);
+    assert.equal(mappings(), before);
+    native.ringClose(attachRing(embedded(directory), 0, other).ring);
+  });
+});
+
 test('[LIFE-133] a file that is no ring, or the ring of another CPU, is a failure that leaves nothing attached', () => {
   withRings([0, 1], (directory) => {
     renameSync(join(directory, ringFileName(1)), join(directory, ringFileName(2)));
-    assert.throws(() => attachRing(embedded(directory), 2), {
+    assert.throws(() => attachRing(embedded(directory), 2, HERE), {
       code: 'ERR_KMES_ATTACH',
       message: /the ring of CPU 1/,
     });
     writeFileSync(join(directory, ringFileName(1)), Buffer.alloc(16384));
-    assert.throws(() => attachAllRings(embedded(directory)), {
+    assert.throws(() => attachAllRings(embedded(directory), HERE), {
       code: 'ERR_KMES_ATTACH',
       message: /cpu-0001\.ring/,
     });
@@ -105,7 +123,10 @@ test('[LIFE-133] a file that is no ring, or the ring of another CPU, is a failur
 
 test('[KMES-92] each attach is a mapping of its own', () => {
   withRings([0], (directory) => {
-    const [first, second] = [attachRing(embedded(directory), 0), attachRing(embedded(directory), 0)];
+    const [first, second] = [
+      attachRing(embedded(directory), 0, HERE),
+      attachRing(embedded(directory), 0, HERE),
+    ];
     assert.notEqual(first.ring, second.ring);
     native.ringClose(first.ring);
     assert.equal(native.ringStatus(second.ring).capacity, CAPACITY);

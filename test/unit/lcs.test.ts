@@ -1,7 +1,7 @@
 /** The adapter to the kernel's registry over calls that the test answers. */
 import assert from 'node:assert/strict';
 import { closeSync, fstatSync, openSync } from 'node:fs';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { type LcsRecord, native } from '../../src/native/addon.js';
 import { LcsRegistry } from '../../src/registry/lcs.js';
@@ -10,6 +10,7 @@ import { registrySource, sourceName } from '../../src/registry/source.js';
 import { dwordData } from '../../src/registry/value.js';
 
 const KEY = 'Machine\\System\\eventd';
+const LOGS = `${KEY}\\Security\\Logs`;
 const VALUE = { name: 'a', ...dwordData(1) };
 
 const failure = (code: string) => Object.assign(new Error(`${code}: something`), { code });
@@ -25,6 +26,8 @@ class FakeCalls {
   /** Of the watch armed last. */
   records: LcsRecord[] | Error = [];
   error: Error | null = null;
+  /** The key that fails alone. */
+  bad: string | null = null;
   readonly fds: number[] = [];
   readonly #callbacks = new Map<number, () => void>();
 
@@ -32,6 +35,7 @@ class FakeCalls {
     this.asked.push(what);
     await turn();
     if (this.error !== null) throw this.error;
+    if (what === `values ${this.bad}`) throw failure('EIO');
     return value;
   }
 
@@ -230,6 +234,98 @@ test('[HOST-47] [HOST-43] a lost registry is told once, looked for with growing 
   t.mock.timers.tick(60_000);
   await settled();
   assert.equal(calls.asked.length, asked, 'nothing more to look for');
+  await registry.close();
+});
+
+/** A watched registry whose user reads two keys: its own and one that may fail. */
+async function readTwice(t: TestContext) {
+  const host = await watched();
+  t.mock.timers.enable({ apis: ['setTimeout', 'Date'] });
+  const read = async (...keys: readonly string[]) => {
+    for (const key of keys) await host.registry.readValues(key).catch(() => undefined);
+  };
+  const pass = async (ms: number) => {
+    t.mock.timers.tick(ms);
+    await settled();
+  };
+  const asked = (key: string) => host.calls.asked.filter((call) => call === `values ${key}`).length;
+  return { ...host, read, pass, asked };
+}
+
+const LOST_AND_BACK = [
+  'registry unavailable, the last known values stay in force: EIO: something',
+  'registry available again',
+];
+
+test('[HOST-47] [HOST-38] a key that alone fails is told once, asked for every 10 s, and back with an overflow', async (t) => {
+  const { calls, registry, warnings, events, read, pass, asked } = await readTwice(t);
+  calls.bad = LOGS;
+  // As often as somebody asks for it, and again after every overflow.
+  for (let query = 0; query < 20; query++) await read(LOGS, KEY);
+  assert.deepEqual(warnings, LOST_AND_BACK);
+  assert.deepEqual(events.splice(0), [{ type: 'overflow' }], 'what had not been answered is read again');
+  let tries = asked(LOGS);
+  for (let look = 0; look < 3; look++) {
+    await pass(9_999);
+    assert.equal(asked(LOGS), tries);
+    await pass(1);
+    assert.equal(asked(LOGS), ++tries);
+  }
+  calls.bad = null;
+  assert.deepEqual(events, []);
+  await pass(10_000);
+  assert.deepEqual(events.splice(0), [{ type: 'overflow' }], 'who waits for it would not ask');
+  await read(LOGS, KEY);
+  tries = asked(LOGS);
+  await pass(60_000);
+  assert.deepEqual([asked(LOGS), events, warnings], [tries, [], LOST_AND_BACK], 'all is well');
+  await registry.close();
+});
+
+test('[HOST-47] [HOST-38] a key that comes and goes is news every 10 s at most', async (t) => {
+  const { calls, registry, warnings, events, read, pass } = await readTwice(t);
+  const comeAndGo = async () => {
+    for (let query = 0; query < 10; query++) {
+      calls.bad = query % 2 === 0 ? LOGS : null;
+      await read(LOGS, KEY);
+    }
+  };
+  await comeAndGo();
+  assert.deepEqual([warnings, events.length], [LOST_AND_BACK, 1]);
+  await pass(10_000);
+  await comeAndGo();
+  assert.deepEqual([warnings, events.length], [[...LOST_AND_BACK, ...LOST_AND_BACK], 3]);
+  await registry.close();
+});
+
+test('[HOST-47] [HOST-43] a registry that is lost by one key and back by another is told of once each way', async (t) => {
+  const { calls, registry, warnings, events, read, pass, asked } = await readTwice(t);
+  calls.error = failure('EIO');
+  for (let query = 0; query < 3; query++) await read(LOGS, KEY);
+  calls.error = null;
+  await pass(250);
+  await read(KEY, LOGS);
+  assert.deepEqual([warnings, events], [LOST_AND_BACK, [{ type: 'overflow' }]]);
+  const tries = asked(LOGS);
+  await pass(10_000);
+  await pass(60_000);
+  assert.deepEqual([warnings, events.length, asked(LOGS)], [LOST_AND_BACK, 1, tries + 1], 'nobody missed it');
+  // A key known to fail does not hide that all of it is gone, nor, even if watched, that it is back.
+  calls.bad = LOGS;
+  await read(LOGS, KEY);
+  calls.error = failure('EIO');
+  await read(LOGS, KEY);
+  assert.equal(warnings.length, 5);
+  [calls.error, calls.bad] = [null, KEY];
+  await pass(10_000);
+  await read(KEY, LOGS);
+  assert.equal(warnings.length, 6);
+  await pass(10_000);
+  calls.error = failure('EIO');
+  await read(LOGS, KEY);
+  calls.error = null;
+  await pass(10_000);
+  assert.deepEqual(warnings.slice(6), LOST_AND_BACK);
   await registry.close();
 });
 

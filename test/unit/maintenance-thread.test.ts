@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type TestContext, test } from 'node:test';
-import type { Worker } from 'node:worker_threads';
+import { MessageChannel, type Worker } from 'node:worker_threads';
+import type { AnyActorRef } from 'xstate';
 import { Maintained, type MaintainedOptions } from '../../actors/daemon/maintained.js';
 import { MaintenanceThread } from '../../actors/maintenance/maintenanceThread.js';
 import type { TenantGone } from '../../actors/maintenance/tenant.js';
+import { tenantOf } from '../../actors/maintenance/tenantThread.js';
 import { Subject } from '../../actors/rx.js';
 import type { ActorThread } from '../../actors/thread.js';
 import { heard } from '../../actors/threadTalk.js';
@@ -105,6 +107,27 @@ test('[LIFE-132] an actor that is ended while its module is being loaded is not 
   assert.equal((await ask(keeper, 'there?')).started, false);
 });
 
+test('[LIFE-132] an actor that starts after its daemon has let go of it stops by itself', async () => {
+  const { port1: daemon, port2: port } = new MessageChannel();
+  const heard: string[] = [];
+  const reports$ = new Subject<never>();
+  const actor = { subscribe: () => undefined } as unknown as AnyActorRef;
+  const stopped = new Promise<void>((resolve) => {
+    const tenant = tenantOf<null, { readonly type: string }, never>('late', (_, commands$) => {
+      commands$.subscribe(({ type }) => {
+        heard.push(type);
+        resolve();
+      });
+      return { actor, reports$ };
+    });
+    daemon.close();
+    tenant(null, port);
+  });
+  await stopped;
+  reports$.complete();
+  assert.deepEqual(heard, ['stop']);
+});
+
 class Kept extends Maintained<{ readonly type: 'ready' }, { readonly type: 'nothing' }, never> {
   constructor(outside: MaintainedOptions) {
     super(outside, 'kept', ANSWERING);
@@ -117,8 +140,8 @@ class Kept extends Maintained<{ readonly type: 'ready' }, { readonly type: 'noth
   protected override heard(): void {}
 }
 
-/** An actor in threads that die when the test says so. */
-function keep() {
+/** An actor in threads that die when the test says so, and get `ready` unless it does not want them to. */
+function keep(isReady: () => boolean = () => true) {
   const deaths: ((error: Error) => void)[] = [];
   const start = (name: string) => {
     const messages$ = new Subject<{ readonly type: 'ready' }>();
@@ -128,7 +151,7 @@ function keep() {
         resolve(error);
       });
     });
-    queueMicrotask(() => messages$.next({ type: 'ready' }));
+    if (isReady()) queueMicrotask(() => messages$.next({ type: 'ready' }));
     return {
       name,
       messages$,
@@ -169,6 +192,33 @@ test('[LIFE-124] [FAIL-15] an actor whose thread died is started again once, 10 
     await kept.start();
     assert.equal(starts(), life + 1, 'once');
   }
+});
+
+test('[LIFE-124] [LIFE-132] an actor that died before it worked can be started again at once, and is there once', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let isReady = false;
+  const { kept, die, starts } = keep(() => isReady);
+  for (let life = 1; life <= 2; life++) {
+    const failed = assert.rejects(kept.start(), /it died/);
+    assert.equal(starts(), life);
+    await die();
+    await failed;
+  }
+  isReady = true;
+  await kept.start();
+  t.mock.timers.tick(60_000);
+  assert.equal(starts(), 3, 'not by the clock as well');
+
+  // By the clock first: the next call waits for that one.
+  const other = keep(() => isReady);
+  isReady = false;
+  const failed = assert.rejects(other.kept.start(), /it died/);
+  await other.die();
+  await failed;
+  isReady = true;
+  t.mock.timers.tick(10_000);
+  await other.kept.start();
+  assert.equal(other.starts(), 2);
 });
 
 test('[LIFE-204] [LIFE-132] an actor that is stopped in the pause after its death stays dead', async (t) => {

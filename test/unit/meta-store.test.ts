@@ -8,6 +8,7 @@ import Database from 'better-sqlite3';
 import { readAdminDescriptor } from '../../src/access/adminDescriptor.js';
 import { MetaStore, NO_STATE, type PolicyState } from '../../src/indexes/metaStore.js';
 import { EventDatabases } from '../../src/stores/eventDatabases.js';
+import { locksOn } from '../fixtures/database.js';
 
 const STATE: PolicyState = {
   counters: [
@@ -91,6 +92,17 @@ test('[IDX-42][IDX-46][IDX-48] what was saved is loaded by the next start, and s
     '1',
   );
   again.close();
+});
+
+test('[IDX-41] opening it once more leaves the locks of the first connection alone', (t) => {
+  const { directory } = directoryOf(t);
+  const first = MetaStore.open(directory, unexpected);
+  first.save(NO_STATE);
+  const held = locksOn(first.file);
+  assert.ok(held > 0);
+  MetaStore.open(directory, unexpected).close();
+  assert.equal(locksOn(first.file), held);
+  first.close();
 });
 
 test('[IDX-46] rows that make no sense are passed over', (t) => {

@@ -3,7 +3,7 @@ import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Notifier, watchdogPingMs } from '../../src/host/notify.js';
+import { Notifier, stopBoundMs, watchdogPingMs } from '../../src/host/notify.js';
 import { native } from '../../src/native/addon.js';
 
 function silent() {
@@ -112,4 +112,12 @@ test('[HOST-22] [HOST-55] pings come at a third of the manager’s interval, els
   assert.equal(watchdogPingMs({ WATCHDOG_USEC: 'often' }, 5, 60), 20000);
   assert.equal(watchdogPingMs({ WATCHDOG_USEC: '0' }, 5, 60), null);
   assert.equal(watchdogPingMs({}, 5, 0), null);
+});
+
+test('[LIFE-210] [HOST-18] [HOST-22] a limit that means none is a day: no timer takes the largest number', () => {
+  assert.deepEqual([stopBoundMs(30), stopBoundMs(0)], [29_000, 1000]);
+  const day = 24 * 3600 * 1000;
+  assert.equal(stopBoundMs(0xffff_ffff), day);
+  assert.equal(watchdogPingMs({}, 5, 0xffff_ffff), day / 3);
+  assert.equal(watchdogPingMs({ WATCHDOG_USEC: '9'.repeat(15) }, 5, 0), day / 3);
 });

@@ -6,7 +6,7 @@ import { parseQuery } from '../../src/query/parser.js';
 import { planEvents } from '../../src/query/plan.js';
 import { eventsJob } from '../../src/query/sql.js';
 import { payloadExpression } from '../../src/query/sqlPredicate.js';
-import { openStore } from '../fixtures/queryStore.js';
+import { openStore, record, storeOf } from '../fixtures/queryStore.js';
 
 function jobOf(text: string): QueryJob {
   const query = parseQuery(text);
@@ -60,4 +60,21 @@ test('[QX-11] [QX-24] names are quoted, values are bound, and paging is left to 
   assert.doesNotMatch(from.sql, /x'|LIMIT/);
   assert.equal(stages.length, 1);
   assert.deepEqual([read.store, read.skip, read.take, read.sort], ['scratch', 2n, 3n, []]);
+});
+
+test('[QL-51] [QL-64] [QX-24] a range that ends before it begins holds nothing, in whatever order records came', () => {
+  const times = [10n, 5n, 7n, 1n];
+  const db = storeOf(...times.map((second) => record('a', null, { timestamp: second * 1_000_000_000n })));
+  const bound = (second: number) => `1970-01-01T00:00:${String(second).padStart(2, '0')}`;
+  for (let since = 0; since <= 11; since++) {
+    for (let until = 0; until <= 11; until++) {
+      const { sql, params } = copyOf(`EVENTS SINCE ${bound(since)} UNTIL ${bound(until)} COUNT`).from;
+      const count = db
+        .prepare(sql)
+        .pluck()
+        .get(...params);
+      const expected = times.filter((second) => since <= second && second < until).length;
+      assert.equal(count, BigInt(expected), `${since} to ${until}`);
+    }
+  }
 });

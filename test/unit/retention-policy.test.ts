@@ -7,8 +7,8 @@ import { MOST_ROWS, RetentionPace } from '../../src/stores/retentionPace.js';
 
 test('[RET-4][LOG-50][MET-60] a row of exactly so many days stays, an older one goes, also far beyond what a double holds', () => {
   const now = 2n ** 62n + 1n;
-  assert.equal(ageCutoff(now, 30), now - 2_592_000_000_000_000n);
-  assert.equal(ageCutoff(1n, 3650), 1n - 315_360_000_000_000_000n);
+  assert.equal(ageCutoff(now, 30), now - 2_592_000_000_000_000n - 1n);
+  assert.equal(ageCutoff(1n, 3650), -315_360_000_000_000_000n);
 });
 
 test('[RET-5][RET-13][LOG-51][MET-61] a cutoff by size is never beyond what has to go, oldest first, and always brings it nearer', () => {
@@ -22,7 +22,7 @@ test('[RET-5][RET-13][LOG-51][MET-61] a cutoff by size is never beyond what has 
         const excess = total * share;
         const cutoff = sizeCutoff(probes, excess, total);
         assert.ok(cutoff !== null);
-        const below = probes.filter(({ timestamp }) => timestamp < cutoff);
+        const below = probes.filter(({ timestamp }) => timestamp <= cutoff);
         assert.ok(below.length > 0, 'nothing would go');
         // Without the youngest of them it would not be enough.
         const youngest = below.reduce((a, { timestamp }) => (timestamp > a ? timestamp : a), -1n);

@@ -15,6 +15,7 @@ const NOW = 1_900_000_000n * SECOND_NS;
 const SERIES = 12;
 const MINUTES = 300;
 const PAIRS = pairs('avg_60', 'sum_300');
+const [PAIR = assert.fail()] = PAIRS;
 
 /** Rows whose samples are not all there any more. */
 const OUTLIVING = `SELECT r.id FROM rollups r WHERE sample_count <> (SELECT count(*) FROM samples s
@@ -32,14 +33,14 @@ function stage(t: TestContext): string {
   return file;
 }
 
-/** Deletes what is older than the cutoff, as a sweep does, in batches; returns the number of samples. */
+/** Deletes what is not younger than the cutoff, as a sweep does, in batches; returns the number of samples. */
 function sweep(file: string, cutoff: bigint, maxRows: number, between: (batch: number) => void): number {
   const table = openMetricTable(file);
   let rows = 0;
   try {
-    for (let batch = 0; table.hasOlder(cutoff); batch++) {
+    for (let batch = 0; table.hasUpTo(cutoff); batch++) {
       between(batch);
-      rows += table.database.batch(() => table.deleteOlder(cutoff, maxRows));
+      rows += table.database.batch(() => table.deleteUpTo(cutoff, maxRows));
       assert.deepEqual(ask(file, OUTLIVING), [], `behind batch ${batch}`);
     }
   } finally {
@@ -56,7 +57,7 @@ test('[ROL-35] [ROL-36] [MET-61] rollups computed between the batches of a sweep
   const rows = sweep(file, cutoff, 200, (batch) => {
     if (batch % 4 === 0) computed += computeRollups(file, PAIRS, NOW);
   });
-  assert.equal(rows, ask(stage(t), 'SELECT 1 FROM samples WHERE timestamp < ?', cutoff).length);
+  assert.equal(rows, ask(stage(t), 'SELECT 1 FROM samples WHERE timestamp <= ?', cutoff).length);
   assert.ok(computed > SERIES * MINUTES * 1.2, `${computed} rollups: more than there were windows`);
   assert.ok(
     ask(file, 'SELECT 1 FROM rollups').length >= SERIES * 119,
@@ -69,10 +70,10 @@ test('[ROL-36] [MET-61] a unit found before the sweep leaves the window alone th
   const limits = { ...ROLLUP_LIMITS, sizeLimited: true };
   const computation = new RollupComputation(file);
   t.after(() => computation.close());
-  const { unit } = computation.search(PAIRS, SEARCH_START, { whole: true, nowNs: NOW, limits });
+  const { unit } = computation.search(PAIR, SEARCH_START, null, { nowNs: NOW, limits });
   assert.ok(unit !== null);
   sweep(file, NOW - 7230n * SECOND_NS, 1000, () => undefined);
-  assert.ok(computation.compute(unit, NOW, limits).rows > 100);
+  assert.ok(computation.compute(unit, { nowNs: NOW, limits }).rows > 100);
   const [first] = ask<bigint>(file, 'SELECT min(timestamp) FROM samples WHERE series_id = ?', unit.series);
   const [row] = ask<bigint>(file, 'SELECT min(window_start) FROM rollups WHERE series_id = ?', unit.series);
   assert.ok(first !== undefined && row !== undefined && row > first, `${row} and ${first}`);
@@ -82,15 +83,15 @@ test('[ROL-35] [ROL-37] rollups whose samples are gone already go by themselves,
   const file = stage(t);
   const cutoff = NOW - 3600n * SECOND_NS;
   computeRollups(file, PAIRS, NOW);
-  const young = ask(file, 'SELECT id FROM rollups WHERE window_start >= ?', cutoff);
+  const young = ask(file, 'SELECT id FROM rollups WHERE window_start > ?', cutoff);
   const db = openStore(file, METRIC_SCHEMA);
-  db.prepare('DELETE FROM samples WHERE timestamp < ?').run(cutoff);
+  db.prepare('DELETE FROM samples WHERE timestamp <= ?').run(cutoff);
   db.close();
   const table = openMetricTable(file);
   t.after(() => table.database.close());
-  for (let batches = 0; table.hasOlder(cutoff); batches++) {
+  for (let batches = 0; table.hasUpTo(cutoff); batches++) {
     assert.equal(
-      table.database.batch(() => table.deleteOlder(cutoff, 100)),
+      table.database.batch(() => table.deleteUpTo(cutoff, 100)),
       0,
     );
     assert.ok(batches < 100, 'the sweep gets nowhere');
@@ -98,15 +99,15 @@ test('[ROL-35] [ROL-37] rollups whose samples are gone already go by themselves,
   assert.deepEqual(ask(file, 'SELECT id FROM rollups'), young);
 });
 
-/** A store with rollups of these series, two kinds each, and no samples; `old` have one before the cutoff. */
+/** A store with rollups of these series, two kinds each, and no samples; `old` have one at the cutoff. */
 function seedOrphans(t: TestContext, series: string, old: string, cutoff: bigint): string {
   const file = join(temporaryDirectory(t), 'metrics.db');
   const db = openStore(file, METRIC_SCHEMA);
   db.prepare(`INSERT INTO series SELECT id, 'load', id, 1, id, NULL FROM (${series})`).run();
   const rollups = `INSERT INTO rollups (series_id, function, window_seconds, window_start, value, sample_count)
     SELECT series.id, function.value, 60, ? + function.value, 1.5, 2 FROM series, json_each('[0, 1]') AS function`;
-  db.prepare(rollups).run(cutoff);
-  db.prepare(`UPDATE rollups SET window_start = ? WHERE function = 1 AND ${old}`).run(cutoff - 1n);
+  db.prepare(rollups).run(cutoff + 1n);
+  db.prepare(`UPDATE rollups SET window_start = ? WHERE function = 1 AND ${old}`).run(cutoff);
   db.close();
   return file;
 }
@@ -117,7 +118,7 @@ test('[ROL-35] [FAIL-33] one old rollup among those of many series costs the wri
   const file = seedOrphans(t, count, 'series_id = 1', NOW);
   const table = openMetricTable(file);
   t.after(() => table.database.close());
-  assert.ok(table.hasOlder(NOW));
+  assert.ok(table.hasUpTo(NOW));
   const msOf = (work: () => void) => {
     const started = performance.now();
     work();
@@ -125,9 +126,9 @@ test('[ROL-35] [FAIL-33] one old rollup among those of many series costs the wri
   };
   // The first deletes it, the others only look; the least of them has met nobody else on the processor.
   const batches = Array.from({ length: 5 }, () =>
-    msOf(() => table.database.batch(() => table.deleteOlder(NOW, 1))),
+    msOf(() => table.database.batch(() => table.deleteUpTo(NOW, 1))),
   );
-  const walk = msOf(() => assert.ok(!table.hasOlder(NOW), 'the batch found it'));
+  const walk = msOf(() => assert.ok(!table.hasUpTo(NOW), 'the batch found it'));
   const batch = Math.min(...batches);
   assert.ok(batch < walk / 4, `${batch} ms under the lease, ${walk} ms for all series`);
 });
@@ -137,10 +138,10 @@ test('[ROL-35] [ROL-37] old rollups are found wherever the ids of their series l
   const file = seedOrphans(t, ids.map((id) => `SELECT ${id} AS id`).join(' UNION ALL '), 'TRUE', NOW);
   const table = openMetricTable(file);
   t.after(() => table.database.close());
-  for (let batches = 0; table.hasOlder(NOW); batches++) {
-    table.database.batch(() => table.deleteOlder(NOW, 1));
+  for (let batches = 0; table.hasUpTo(NOW); batches++) {
+    table.database.batch(() => table.deleteUpTo(NOW, 1));
     assert.ok(batches < ids.length, 'the sweep gets nowhere');
   }
-  assert.deepEqual(ask(file, 'SELECT series_id FROM rollups WHERE window_start < ?', NOW), []);
+  assert.deepEqual(ask(file, 'SELECT series_id FROM rollups WHERE window_start <= ?', NOW), []);
   assert.equal(ask(file, 'SELECT 1 FROM rollups').length, ids.length);
 });

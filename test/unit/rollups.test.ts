@@ -5,11 +5,13 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import Database from 'better-sqlite3';
 import { LeaseQueue } from '../../actors/daemon/leaseQueue.js';
+import { LEASE_BOUND_MS } from '../../machines/recordWriter.js';
 import { FieldCounters } from '../../src/indexes/counters.js';
 import { decide } from '../../src/indexes/policy.js';
 import { parseQuery } from '../../src/query/parser.js';
 import { pairOf, recordedPair } from '../../src/rollups/pairs.js';
 import { loadRegistry, saveRegistry } from '../../src/rollups/registryFile.js';
+import type { LeaseId } from '../../src/stores/lease.js';
 import { temporaryDirectory } from '../fixtures/singleStores.js';
 
 const recorded = (text: string) => {
@@ -92,7 +94,8 @@ test('[ROL-38] [IDX-42] registry and counters survive, and what makes no sense i
   assert.throws(() => loadRegistry(directory));
 });
 
-test('[MET-58] retention and rollups get their turns one after the other, and whoever has given up gets none', async () => {
+/** A queue before a writer that answers when told. */
+function queued() {
   const log: string[] = [];
   const granted: ((pressure: number | null) => void)[] = [];
   const queue = new LeaseQueue(() => ({
@@ -100,35 +103,70 @@ test('[MET-58] retention and rollups get their turns one after the other, and wh
       log.push(`asks ${id}`);
       return new Promise((resolve) => granted.push(resolve));
     },
-    returnLease: (_file, id) => log.push(`returns ${id}`),
+    returnLease: (_file, id, series) => log.push(`returns ${id}: ${series}`),
   }));
-  const [retention, rollups] = [queue.user(), queue.user()];
-  const none = new BigInt64Array();
-  const turn = () => new Promise((resolve) => setImmediate(resolve));
-  const first = retention.lease('f', 1);
-  const second = rollups.lease('f', 1);
-  const given = rollups.lease('f', 2);
-  const refused = retention.lease('f', 2);
-  const last = retention.lease('f', 3);
-  await turn();
+  return {
+    log,
+    granted,
+    ask: (id: number) => queue.lease('f', id as LeaseId),
+    giveBack: (id: number, ...series: bigint[]) =>
+      queue.returnLease('f', id as LeaseId, BigInt64Array.from(series)),
+    settled: () => new Promise((resolve) => setImmediate(resolve)),
+  };
+}
+
+test('[MET-58] retention and rollups get their turns one after the other, and whoever has given up gets none', async () => {
+  const { log, granted, ask, giveBack, settled } = queued();
+  const first = ask(1);
+  const second = ask(2);
+  const given = ask(3);
+  const refused = ask(4);
+  const last = ask(5);
+  await settled();
   assert.deepEqual(log, ['asks 1']);
-  rollups.returnLease('f', 2, none);
+  giveBack(3);
   granted[0]?.(0.5);
   assert.equal(await first, 0.5);
-  await turn();
+  await settled();
   assert.deepEqual(log, ['asks 1']);
-  retention.returnLease('f', 1, none);
-  await turn();
+  giveBack(1, 7n);
+  await settled();
   granted[1]?.(0);
   assert.equal(await second, 0);
-  rollups.returnLease('f', 1, none);
+  giveBack(2);
   assert.equal(await given, null);
-  await turn();
+  await settled();
   granted[2]?.(null);
   assert.equal(await refused, null);
-  await turn();
+  await settled();
   granted[3]?.(1);
   assert.equal(await last, 1);
-  retention.returnLease('f', 3, none);
-  assert.deepEqual(log, ['asks 1', 'returns 1', 'asks 2', 'returns 2', 'asks 4', 'asks 5', 'returns 5']);
+  giveBack(5);
+  assert.deepEqual(log, [
+    'asks 1',
+    'returns 1: 7',
+    'asks 2',
+    'returns 2: ',
+    'asks 4',
+    'asks 5',
+    'returns 5: ',
+  ]);
+});
+
+test('[MET-37, MET-58] a lease that comes back after its turn, and during the next one, still reaches the writer', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { log, granted, ask, giveBack, settled } = queued();
+  const late = ask(1);
+  void ask(2);
+  await settled();
+  granted[0]?.(0);
+  await late;
+  t.mock.timers.tick(2 * LEASE_BOUND_MS - 1);
+  await settled();
+  assert.deepEqual(log, ['asks 1']);
+  t.mock.timers.tick(1);
+  await settled();
+  assert.deepEqual(log, ['asks 1', 'asks 2']);
+  giveBack(1, 7n);
+  assert.deepEqual(log.at(-1), 'returns 1: 7');
 });

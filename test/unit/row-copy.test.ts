@@ -91,6 +91,57 @@ test('[QX-24] a step ends at its rows and bytes; a larger row waits until there 
   native.copyClose(copy);
 });
 
+test('[QX-67] a step that searches for long ends when its time is over, and goes on from there', (t) => {
+  const both = ends(t);
+  both.target.exec('CREATE TABLE t (a)');
+  const copying = {
+    select: `${NUMBERS} SELECT i FROM n WHERE ascii_ends('' || i, '99999')`,
+    params: [200_000n],
+    insert: 'INSERT INTO t VALUES (?)',
+  };
+  const copy = open(both, copying);
+  const nothing = { rows: 0, waitingBytes: 0, done: false };
+  assert.deepEqual(native.copyStep(copy, 10, 1000, 1), nothing);
+  assert.deepEqual(native.copyRead([copy], 10), [true]);
+  let slices = 1;
+  let slice = nothing;
+  while (slice.rows === 0 && !slice.done) {
+    slice = native.copyStep(copy, 10, 1000, 1);
+    slices++;
+  }
+  assert.deepEqual([slice.rows, slice.done], [2, true]);
+  assert.ok(slices > 3, `${slices} slices`);
+  native.copyClose(copy);
+  assert.deepEqual(both.target.prepare('SELECT a FROM t').pluck().all(), [99_999n, 199_999n]);
+  const left = open(both, copying);
+  assert.deepEqual(native.copyStep(left, 10, 1000, 1), nothing);
+  native.copyClose(left);
+  both.source.exec('CREATE TABLE free (a)');
+});
+
+test('[QX-67] databases that are read at the same time are left and taken up again, too, by whichever thread', (t) => {
+  const { target, into, ...first } = ends(t);
+  const sources = [first, ends(t), ends(t), ends(t)];
+  target.exec('CREATE TABLE t (k PRIMARY KEY, type, n) WITHOUT ROWID');
+  const copying = {
+    ...COUNTED,
+    select: `${NUMBERS} SELECT i FROM n WHERE ascii_ends('' || i, '99999')`,
+    params: [200_000n],
+  };
+  let running = sources.map(({ from, source }) => open({ source, target, from, into }, copying));
+  const [left] = running.splice(3);
+  assert.ok(left !== undefined && native.copyRead([...running, left], 100_000, 1)[3] === false);
+  native.copyClose(left);
+  let slices = 1;
+  while (running.length > 0) {
+    const isUp = native.copyRead(running, 100_000, 1);
+    running = running.filter((copy, i) => isUp[i] !== true || !native.copyStep(copy, 1000, 65536, 1).done);
+    slices++;
+  }
+  assert.ok(slices > 3, `${slices} slices`);
+  assert.deepEqual(target.prepare('SELECT sum(n), count(*) FROM t').raw().get(), [6n, 2n]);
+});
+
 test('[QX-24] groups come out complete, however small their table', (t) => {
   const both = ends(t);
   for (const maxBytes of [1, 20_000, 1 << 22]) {

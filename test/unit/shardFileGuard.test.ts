@@ -1,5 +1,6 @@
 /** What somebody else does to a writer's files, and what of it is harm. Real files, real connections. */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   copyFileSync,
   linkSync,
@@ -14,6 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { openShardWriter, type ShardConnection } from '../../src/stores/shard.js';
 import {
@@ -22,7 +24,9 @@ import {
   SHARD_WAL_GONE,
   ShardFileGuard,
 } from '../../src/stores/shardFileGuard.js';
+import { locksOn } from '../fixtures/database.js';
 
+const root = fileURLToPath(new URL('../../..', import.meta.url));
 let directory: string;
 let file: string;
 let writer: ShardConnection;
@@ -32,7 +36,7 @@ beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'guard-'));
   file = join(directory, 'shard-0000.db');
   writer = openShardWriter(file);
-  guard = new ShardFileGuard(file);
+  guard = new ShardFileGuard(writer, file);
 });
 afterEach(() => {
   writer.close();
@@ -73,7 +77,7 @@ test('[FAIL-12] commits, growth and checkpoints of the writer itself are no prob
 test('[FAIL-12] a WAL that comes with the first transaction is no problem', () => {
   writer.close();
   rmSync(`${file}-wal`, { force: true });
-  const early = new ShardFileGuard(file);
+  const early = new ShardFileGuard(writer, file);
   assert.equal(early.problem(), null);
   writer = openShardWriter(file);
   writer.exec("INSERT INTO metadata VALUES ('first', 'x')");
@@ -117,6 +121,35 @@ test('[FAIL-12] another program that reads, writes and closes is no problem', ()
   }
   linkSync(file, join(directory, 'another name'));
   assert.equal(guard.problem(), null, 'a second link changes nothing for the first');
+});
+
+test('[FAIL-12] [STO-22] a writer that takes over beside a reading connection holds its locks: another program that closes the file leaves the WAL alone', () => {
+  fill();
+  const reader = new Database(file, { readonly: true });
+  try {
+    reader.prepare('SELECT count(*) FROM metadata').get();
+    assert.equal(guard.problem(), null);
+    elsewhere((db) => {
+      db.exec("DELETE FROM metadata WHERE key LIKE 'key%'");
+      db.exec('VACUUM');
+      db.pragma('wal_checkpoint(TRUNCATE)');
+    });
+    assert.equal(guard.problem(), null, 'it has looked into the header');
+    // As a recovery does, while the connections of queries stay.
+    writer.close();
+    writer = openShardWriter(file);
+    guard = new ShardFileGuard(writer, file);
+    writer.exec("INSERT INTO metadata VALUES ('in', 'the WAL')");
+    assert.equal(guard.problem(), null);
+    assert.ok(locksOn(file) > 0, 'SQLite holds the file');
+    const script = `const db = new (require('better-sqlite3'))(${JSON.stringify(file)});
+      db.prepare('SELECT count(*) FROM metadata').get();
+      db.close();`;
+    execFileSync(process.execPath, ['-e', script], { cwd: root, timeout: 10_000 });
+    assert.equal(guard.problem(), null);
+  } finally {
+    reader.close();
+  }
 });
 
 test('[FAIL-12] [FAIL-13] a file cut by whole pages or in the middle of one is truncated', () => {

@@ -130,6 +130,33 @@ test('[HOST-43] [HOST-47] a reading that fails for a moment is made again, ever 
   assert.equal(told, 0, 'it has been read, and a key that is back is told of');
 });
 
+test('[CFG-5] [CFG-71] [FAIL-25] what waits for a start, and why nothing is read, is said once as long as it holds', async (t) => {
+  const { registry, text, replace } = await openHive(t);
+  const said: string[] = [];
+  const say = (line: string) => void said.push(line);
+  const configuration = await Configuration.load(registry, { ...SILENT, info: say, warn: say });
+  t.after(() => configuration.close());
+  const reload = async () => {
+    await configuration.reload();
+    return said.splice(0);
+  };
+  const deferred = ['StorageShards changed; it takes effect at the next start'];
+  await registry.setValue(EVENTD_KEY, 'StorageShards', dwordData(9));
+  assert.deepEqual([await reload(), await reload()], [deferred, []]);
+  await registry.setValue(EVENTD_KEY, 'StorageShards', dwordData(configuration.settings.StorageShards));
+  assert.deepEqual(await reload(), []);
+  await registry.setValue(EVENTD_KEY, 'StorageShards', dwordData(9));
+  assert.deepEqual(await reload(), deferred);
+  for (let outage = 0; outage < 2; outage++) {
+    replace('unreadable');
+    const [why, ...others] = await reload();
+    assert.match(why ?? '', /^configuration kept: /);
+    assert.deepEqual([others, await reload()], [[], []]);
+    replace(text);
+    await reload();
+  }
+});
+
 test('[HOST-46] when the key goes its values stay, and when it is back it is watched again', async (t) => {
   const { registry, text, replace } = await openHive(t);
   const configuration = await Configuration.load(registry, SILENT);

@@ -10,6 +10,9 @@ import type { StageContext } from './context.js';
 const SLICE_ROWS = 5000;
 const SLICE_BYTES = 64 * 1024;
 
+/** A turn ends after this time, also where the search for a row goes on. */
+const SLICE_MS = 5;
+
 /** What a table of groups may hold: as much as is good, or, when memory is short, as little as will do. */
 const GROUP_BYTES = [4 * 1024 * 1024, 256 * 1024] as const;
 
@@ -66,14 +69,18 @@ function turn(context: StageContext, copies: readonly Copying[]): void {
   const handles = copies.map(({ handle }) => handle);
   // A single one reads while it steps.
   const isUp =
-    copies.length === 1 ? [true] : execute(() => native.copyRead(handles, SLICE_ROWS * copies.length));
+    copies.length === 1
+      ? [true]
+      : execute(() => native.copyRead(handles, SLICE_ROWS * copies.length, SLICE_MS));
   for (const copy of copies.filter((_, index) => isUp[index])) step(context, copy);
 }
 
 function step({ native, scratch, execute }: StageContext, copy: Copying): void {
   scratch.makeRoom(copy.room);
-  const slice = execute(() => native.copyStep(copy.handle, SLICE_ROWS, copy.room));
+  const slice = execute(() => native.copyStep(copy.handle, SLICE_ROWS, copy.room, SLICE_MS));
   copy.done = slice.done;
+  // What was searched for until the time was over needs the room it was to have.
+  if (slice.rows === 0 && slice.waitingBytes === 0) return;
   // What is larger by itself waits for its room.
   copy.room = Math.max(SLICE_BYTES, slice.waitingBytes);
 }

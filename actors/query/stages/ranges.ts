@@ -60,7 +60,23 @@ interface SeriesRow {
   readonly identity: string;
 }
 
+/**
+ * In one snapshot of each database from the list of series on: outside of it the id of a series may become
+ * another's, which the caller may not read.
+ */
 function* sampleRanges(stage: SampleRangesStage, context: StageContext, memory: Reserve): Steps<Uint8Array> {
+  const connections = context.connections('metrics');
+  try {
+    context.execute(() => {
+      for (const connection of connections) connection.beginSnapshot('series');
+    });
+    return yield* samplesOf(stage, context, memory);
+  } finally {
+    for (const connection of connections) connection.endSnapshot();
+  }
+}
+
+function* samplesOf(stage: SampleRangesStage, context: StageContext, memory: Reserve): Steps<Uint8Array> {
   const rows = yield* listSeries(stage, context, memory);
   const { units, positions, databases } = arrange(rows, stage.unit);
   const sources: SamplesSource[] = [];
@@ -227,16 +243,15 @@ function notScalar(filter: string, name: string): QueryError {
   return new QueryError(
     'X',
     'type error',
-    `METRIC ${filter} compares a value, but ${name} is a histogram, which has none`,
+    `${filter} compares a value, but ${name} is a histogram, which has none`,
   );
 }
 
-/** @param limit how many are allowed */
-export function tooManySeries(filter: string, limit = MAX_SERIES): QueryError {
+function tooManySeries(filter: string): QueryError {
   return new QueryError(
     'X',
     'limit exceeded',
-    `METRIC ${filter} takes in more than ${limit} series; narrow it by its name or by labels`,
+    `${filter} takes in more than ${MAX_SERIES} series; narrow it by its name or by labels`,
   );
 }
 

@@ -3,43 +3,32 @@
  * (STR-20..25). Belongs to the tail thread.
  */
 import type { NativeAddon } from '../../../src/native/addon.js';
-import type { CrossFilter, MetricTest } from '../../../src/query/ast.js';
-import { metricFilterText } from '../../../src/query/crossFilter.js';
+import type { CrossFilter } from '../../../src/query/ast.js';
+import { crossFilterText } from '../../../src/query/crossFilter.js';
 import { QueryError } from '../../../src/query/errors.js';
-import type { Statement } from '../../../src/query/job.js';
+import type { StoreName } from '../../../src/query/job.js';
 import type { TailTerm } from '../../../src/query/predicateProgram.js';
 import { Fragment } from '../../../src/query/sqlFragment.js';
-import { seriesStatement, spanStatement } from '../../../src/query/sqlRanges.js';
+import { spanStatement } from '../../../src/query/sqlRanges.js';
 import { EventDatabases } from '../../../src/stores/eventDatabases.js';
 import { LOG_SCHEMA } from '../../../src/stores/logSchema.js';
 import { METRIC_SCHEMA } from '../../../src/stores/metricSchema.js';
 import { type ReadableFile, ReadConnection } from '../../../src/stores/readConnection.js';
 import { readableFiles } from '../../../src/stores/singleStore.js';
 import { sqliteCode } from '../../../src/stores/storeError.js';
-import { MAX_SERIES, tooManySeries } from '../stages/ranges.js';
+import { MAX_SERIES } from '../stages/ranges.js';
+import { type MetricFilter, MetricTerm, type SeriesRoom } from './metricTerm.js';
 import type { TailWorkerData } from './protocol.js';
-
-type MetricFilter = Extract<CrossFilter, { kind: 'metricFilter' }>;
-type StoreName = 'events' | 'logs' | 'metrics';
+import type { CheckTime, Term } from './term.js';
 
 /** New files are noticed after this time, ms. */
 const LISTING_MS = 1000;
 
-/** `series.type` of histograms, which have no scalar value (QL-102). */
-const HISTOGRAM = 2n;
-
-/** Behind it the newest sample of a series stands in one step of the index (STR-25). */
-const NEWEST_SAMPLE =
-  'SELECT timestamp, value FROM samples WHERE series_id = ? AND timestamp <= ? ORDER BY timestamp DESC, rowid DESC LIMIT 1';
-
-/** Changes when a series is added; none is ever changed. */
-const SERIES_MARK = 'SELECT ifnull(max(id), 0) FROM series';
-
-/** What one term of one stream may take. */
+/** What all terms of one stream together may take. */
 export interface TermLimits {
-  /** Series it takes in. */
+  /** Series they take in. */
   readonly series: number;
-  /** Time to judge it once, ms: all streams wait for it. */
+  /** Time to judge them once, ms: all streams wait for it. */
   readonly ms: number;
 }
 
@@ -48,12 +37,6 @@ const TERM_LIMITS: TermLimits = { series: MAX_SERIES, ms: 250 };
 interface Listing {
   readonly files: readonly ReadableFile[];
   readonly at: number;
-}
-
-interface Series {
-  readonly id: bigint;
-  readonly name: string;
-  readonly labels: string;
 }
 
 /** The terms of one stream. */
@@ -90,17 +73,24 @@ export class CrossTerms {
    * What is returned throws QueryError `limit exceeded`, too, when the stores have grown too large for it.
    *
    * @param windowMs `CrossTypeWindowMs` as it was when the stream began (QX-64)
-   * @throws QueryError `limit exceeded` when a METRIC term takes in too many series
+   * @throws QueryError `limit exceeded` when the METRIC terms take in too many series
    */
   forStream(filters: readonly TailTerm[], windowMs: number): StreamTerms {
-    const terms = filters.map(({ filter, readable }) => {
+    const room: SeriesRoom = { limit: this.#limits.series, left: this.#limits.series };
+    const terms = filters.map(({ filter, readable }): Term => {
       // Messages carry no classes.
       const usable = readable === null ? null : new Fragment(readable.sql, readable.params);
       return filter.kind === 'metricFilter'
-        ? this.#metricTerm(filter, usable)
-        : this.#windowTerm(filter, windowMs, usable);
+        ? new MetricTerm(filter, usable, room)
+        : windowTerm(filter, windowMs, usable);
     });
-    return { truths: (timestamp) => Uint8Array.from(terms, (holds) => (holds(timestamp) ? 1 : 0)) };
+    this.#inTime(
+      terms.filter((term) => term instanceof MetricTerm),
+      (term, connections, checkTime) => term.list(connections, checkTime),
+    );
+    const truths = (at: bigint): boolean[] =>
+      this.#inTime(terms, (term, connections, checkTime) => term.holds(at, connections, checkTime));
+    return { truths: (timestamp) => Uint8Array.from(truths(timestamp), Number) };
   }
 
   close(): void {
@@ -109,96 +99,36 @@ export class CrossTerms {
     this.#listings.clear();
   }
 
-  /** EVENT and LOG: a match in the window around the time (STR-23, QL-114). */
-  #windowTerm(
-    filter: Exclude<CrossFilter, MetricFilter>,
-    windowMs: number,
-    readable: Fragment | null,
-  ): (at: bigint) => boolean {
-    const store = filter.kind === 'eventFilter' ? 'events' : 'logs';
-    const text = filterText(filter);
-    return (at) => {
-      const { sql, params } = spanStatement(filter, { from: at, to: at }, windowMs, readable);
-      return this.#inTime(store, text, (connections, checkTime) =>
-        connections.some((connection) => {
-          checkTime();
-          const row = connection.prepare(`${sql} LIMIT 1`).get(...bound(params));
-          return row !== undefined;
-        }),
-      );
-    };
-  }
-
-  /** METRIC: the newest samples at or before the time (STR-25, QL-111). */
-  #metricTerm(filter: MetricFilter, readable: Fragment | null): (at: bigint) => boolean {
-    const selected = new Map<ReadConnection, { readonly mark: bigint; readonly series: readonly Series[] }>();
-    const text = filterText(filter);
-    const seriesOf = (connection: ReadConnection, checkTime: () => void): readonly Series[] => {
-      const mark = connection.prepare(SERIES_MARK).pluck().get() as bigint;
-      const known = selected.get(connection);
-      if (known?.mark === mark) return known.series;
-      selected.delete(connection);
-      let room = this.#limits.series;
-      for (const other of selected.values()) room -= other.series.length;
-      const series: Series[] = [];
-      for (const each of seriesIn(connection, filter, readable)) {
-        if (series.length === room) throw tooManySeries(filterName(filter), this.#limits.series);
-        checkTime();
-        series.push(each);
-      }
-      selected.set(connection, { mark, series });
-      return series;
-    };
-    this.#inTime('metrics', text, (connections, checkTime) => {
-      for (const connection of connections) seriesOf(connection, checkTime);
-    });
-    const holds = (at: bigint, connections: readonly ReadConnection[], checkTime: () => void): boolean => {
-      // A series may have samples in a database that was set aside, and newer ones in its successor.
-      const newest = new Map<
-        string,
-        { readonly name: string; readonly timestamp: bigint; readonly value: number }
-      >();
-      for (const known of selected.keys()) if (!connections.includes(known)) selected.delete(known);
-      for (const connection of connections) {
-        const statement = connection.prepare(NEWEST_SAMPLE);
-        for (const { id, name, labels } of seriesOf(connection, checkTime)) {
-          checkTime();
-          const sample = statement.get(id, at) as { timestamp: bigint; value: number } | undefined;
-          const key = `${name}\n${labels}`;
-          if (sample === undefined || (newest.get(key)?.timestamp ?? -1n) > sample.timestamp) continue;
-          newest.set(key, { name, ...sample });
-        }
-      }
-      return unitValues(filter, [...newest.values()]).some((value) => passes(filter.test, value));
-    };
-    return (at) =>
-      this.#inTime('metrics', text, (connections, checkTime) => holds(at, connections, checkTime));
-  }
-
   /**
-   * Judges a term with the databases of a store. Statements that run for long are interrupted; between
-   * short ones the work itself looks at the clock.
+   * Works on the terms of a stream, one after the other, with the databases of their stores. Statements that
+   * run for long are interrupted; between short ones the work itself looks at the clock.
    *
    * @throws QueryError `limit exceeded`
    */
-  #inTime<Result>(
-    store: StoreName,
-    text: string,
-    work: (connections: readonly ReadConnection[], checkTime: () => void) => Result,
-  ): Result {
+  #inTime<Each extends Term, Result>(
+    terms: readonly Each[],
+    work: (term: Each, connections: readonly ReadConnection[], checkTime: CheckTime) => Result,
+  ): Result[] {
     const { ms } = this.#limits;
-    const connections = this.#connected(store);
+    const stores = new Set(terms.map(({ store }) => store));
+    const connections = new Map([...stores].map((store) => [store, this.#connected(store)] as const));
+    const slots = [...connections.values()].flat().map(({ slot }) => slot);
     const end = performance.now() + ms;
+    let current = '';
     const checkTime = (): void => {
-      if (performance.now() > end) throw tooSlow(text, ms);
+      if (performance.now() > end) throw tooSlow(current, ms);
     };
     try {
-      for (const { slot } of connections) this.#native.slotDeadline(slot, ms);
-      return work(connections, checkTime);
+      for (const slot of slots) this.#native.slotDeadline(slot, ms);
+      return terms.map((term) => {
+        current = term.text;
+        checkTime();
+        return work(term, connections.get(term.store) ?? [], checkTime);
+      });
     } catch (error) {
-      throw sqliteCode(error) === 'SQLITE_INTERRUPT' ? tooSlow(text, ms) : error;
+      throw sqliteCode(error) === 'SQLITE_INTERRUPT' ? tooSlow(current, ms) : error;
     } finally {
-      for (const { slot } of connections) this.#native.slotDeadline(slot, 0);
+      for (const slot of slots) this.#native.slotDeadline(slot, 0);
     }
   }
 
@@ -224,82 +154,26 @@ export class CrossTerms {
   }
 }
 
-function* seriesIn(
-  connection: ReadConnection,
-  filter: MetricFilter,
+/** EVENT and LOG: a match in the window around the time (STR-23, QL-114). */
+function windowTerm(
+  filter: Exclude<CrossFilter, MetricFilter>,
+  windowMs: number,
   readable: Fragment | null,
-): Generator<Series> {
-  const { sql, params } = seriesStatement(filter, readable);
-  const rows = connection.prepare(sql).iterate(...bound(params));
-  for (const row of rows as Iterable<Series & { readonly type: bigint }>) {
-    if (row.type !== HISTOGRAM) yield row;
-  }
-}
-
-function filterName({ name, brackets }: MetricFilter): string {
-  return metricFilterText(name.text, name.kind, brackets);
-}
-
-/** A filter as error texts name it. */
-function filterText(filter: CrossFilter): string {
-  switch (filter.kind) {
-    case 'metricFilter':
-      return `METRIC ${filterName(filter)}`;
-    case 'eventFilter':
-      return `EVENT ${metricFilterText(filter.pattern.text, filter.pattern.kind, null)}`;
-    case 'logFilter':
-      return `LOG ${filter.origin}`;
-  }
+): Term {
+  return {
+    store: filter.kind === 'eventFilter' ? 'events' : 'logs',
+    text: crossFilterText(filter),
+    holds: (at, connections, checkTime) => {
+      const { sql, params } = spanStatement(filter, { from: at, to: at }, windowMs, readable);
+      return connections.some((connection) => {
+        checkTime();
+        return connection.prepare(`${sql} LIMIT 1`).get(...params) !== undefined;
+      });
+    },
+  };
 }
 
 function tooSlow(text: string, ms: number): QueryError {
-  const problem = `${text} takes longer than ${ms} ms to judge for a batch; a stream needs a narrower condition`;
+  const problem = `the conditions of the stream about other stores take longer than ${ms} ms to judge for a batch, which ended in ${text}; a stream needs fewer or narrower ones`;
   return new QueryError('X', 'limit exceeded', problem);
-}
-
-/** What the test is put to: each series, or the average of all, of each name where the name is a pattern. */
-function unitValues(
-  filter: MetricFilter,
-  samples: readonly { readonly name: string; readonly value: number }[],
-): number[] {
-  if (filter.brackets !== null) return samples.map(({ value }) => value);
-  const groups = new Map<string, number[]>();
-  for (const { name, value } of samples) {
-    const key = filter.name.kind === 'equal' ? '' : name;
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [value]);
-    else group.push(value);
-  }
-  return [...groups.values()].map((values) => values.reduce((sum, value) => sum + value, 0) / values.length);
-}
-
-/** By value, where === tells a bigint from a number; false for NaN. */
-function isEqual(a: number, b: number | bigint): boolean {
-  return a <= b && a >= b;
-}
-
-/** Between bigint and number JavaScript compares exact values (QL-23). */
-function passes(test: MetricTest, value: number): boolean {
-  if (test.kind === 'in') {
-    return test.values.some((literal) => isEqual(value, literal.value)) !== test.negated;
-  }
-  const literal = test.value.value;
-  switch (test.operator) {
-    case '==':
-      return isEqual(value, literal);
-    case '!=':
-      return !isEqual(value, literal);
-    case '>':
-      return value > literal;
-    case '>=':
-      return value >= literal;
-    case '<':
-      return value < literal;
-    case '<=':
-      return value <= literal;
-  }
-}
-
-function bound(params: Statement['params']): unknown[] {
-  return [...params];
 }

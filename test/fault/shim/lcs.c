@@ -8,7 +8,7 @@
  *   .../v-<hex of the name>       values: u32 type, data
  *   watch.sock                    the test listens here: it gets the key of each watch on a line, answers
  *                                 with one byte, and sends records from then on
- *   fail                          an errno: every call answers it
+ *   fail                          an errno: every call answers it; with a key behind it, those about that key
  *   hold                          a key: whoever opens it waits until the file is gone
  *   calls                         one line for each call
  *
@@ -96,15 +96,15 @@ static bool is_zero(const uint8_t *at, size_t size) {
 static bool is_buffer(const uint8_t *at, uint32_t length) { return (u64(at) == 0) == (length == 0); }
 static bool no_transaction(const uint8_t *at) { return (int32_t)u32(at) == -1; }
 
-static int failing(void) {
-  char path[PATH_MAX];
+static int failing(const char *key) {
+  char path[PATH_MAX], bad[1024] = "";
   int error = 0;
   in_state(path, "fail");
   FILE *file = fopen(path, "re");
   if (file == NULL) return 0;
-  if (fscanf(file, "%d", &error) != 1) error = EIO;
+  if (fscanf(file, "%d %1023[^\n]", &error, bad) < 1) error = EIO;
   fclose(file);
-  return error;
+  return bad[0] == 0 || strcasecmp(bad, key) == 0 ? error : 0;
 }
 
 static void wait_while_held(const char *key) {
@@ -158,7 +158,7 @@ static int open_key(long parent, const char *path, uint32_t access, uint32_t fla
   if (path == NULL) return EFAULT;
   note("calls", "open %x %s", access, path);
   wait_while_held(path);
-  int error = failing();
+  int error = failing(path);
   if (error != 0) return error;
   MUST((int32_t)parent == -1 && flags == 0);
   char directory[PATH_MAX];
@@ -172,7 +172,7 @@ static int create_key(const uint8_t *a, int *fd) {
   if (a == NULL) return EFAULT;
   const char *path = pointer(a + 8);
   note("calls", "create %x %s", u32(a + 16), path);
-  int error = failing();
+  int error = failing(path);
   if (error != 0) return error;
   MUST((int32_t)u32(a) == -1 && is_zero(a + 4, 4) && u32(a + 20) == 0 && u64(a + 24) == 0);
   MUST(no_transaction(a + 32) && is_zero(a + 36, 4) && pointer(a + 40) != NULL);
@@ -378,7 +378,7 @@ static int on_key(int fd, unsigned long request, uint8_t *a) {
   MUST(fd >= 0 && fd < MAX_FD && keys[fd].access != 0);
   struct key *key = &keys[fd];
   struct stat status;
-  int error = failing();
+  int error = failing(key->path);
   if (error != 0) return error;
   /* A descriptor follows the key itself, not its path (HOST-46). */
   if (fstat(fd, &status) != 0 || status.st_nlink == 0) return ENOENT;
