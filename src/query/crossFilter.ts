@@ -76,6 +76,8 @@ export function crossTrackedFields(where: Condition | null): readonly string[] {
 export function crossFilterKey(filter: CrossFilter): string {
   return JSON.stringify(filter, (name, value: unknown) => {
     if (name === 'span') return undefined;
+    // JSON has neither; a literal beyond all floats is an infinity, and `null` would make both the same.
+    if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
     return typeof value === 'bigint' ? `${value}n` : value;
   });
 }

@@ -21,6 +21,9 @@ export interface LcsHost {
 /** Beyond so many, keys that fail are no longer told from a registry that does. */
 const MAX_BROKEN = 64;
 
+/** Of the keys that answered last so many are remembered: one of them may be the next to fail. */
+const WITNESSES = 2;
+
 /** A key that fails while others answer. */
 interface BrokenKey {
   /** By the last call about it. */
@@ -34,6 +37,8 @@ export class LcsAvailability {
   readonly #pause = new RetryPause();
   /** By path. A key stays for one pause at least, so that one that comes and goes is not news each time. */
   readonly #broken = new Map<string, BrokenKey>();
+  /** Paths of keys that answered last, newest first: they tell a key that fails from a registry that does. */
+  #witnesses: readonly string[] = [];
   /** The key whose silence made the registry unavailable; null when it was something else. */
   #lostBy: string | null = null;
   #timer: NodeJS.Timeout | null = null;
@@ -55,6 +60,8 @@ export class LcsAvailability {
   answered(path: string): void {
     const broken = this.#broken.get(path);
     if (broken !== undefined) broken.answers = true;
+    else if (this.#witnesses[0] !== path)
+      this.#witnesses = [path, ...this.#witnesses.filter((other) => other !== path)].slice(0, WITNESSES);
     if (this.#closed || this.#state.reason === null) return;
     // It may be that key alone; where all of it was gone, the key is found to answer again.
     if (this.#lostBy !== null && this.#lostBy !== path && this.#broken.size < MAX_BROKEN)
@@ -106,12 +113,15 @@ export class LcsAvailability {
     const isLost = this.#state.reason !== null;
     const paths = isLost ? this.#telling() : [...this.#broken.keys()];
     if (paths.length === 0) return;
+    // Who fails alone shows only beside one that answers; and where nobody else asks, the end of all does, too.
+    const witness = this.#witnesses.find((path) => path !== this.#lostBy && !this.#broken.has(path));
+    if (witness !== undefined && !paths.includes(witness)) paths.push(witness);
     const pauseMs = isLost ? this.#pause.next() : LONGEST_PAUSE_MS;
     this.#timer = setTimeout(() => void this.#look(paths), pauseMs).unref();
   }
 
   /** The key whose answer shows that the registry is back: a watched one, unless that fails by itself. */
-  #telling(): readonly string[] {
+  #telling(): string[] {
     const [path = this.#lostBy] = this.host.watched().filter((watched) => !this.#broken.has(watched));
     return path === null ? [] : [path];
   }

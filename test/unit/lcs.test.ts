@@ -329,6 +329,32 @@ test('[HOST-47] [HOST-43] a registry that is lost by one key and back by another
   await registry.close();
 });
 
+test('[HOST-47] [FAIL-25] beside a key set aside the end of all is told, though only that key is asked for', async (t) => {
+  const { calls, registry, warnings, read, pass } = await readTwice(t);
+  calls.bad = LOGS;
+  await read(LOGS, KEY);
+  assert.deepEqual(warnings, LOST_AND_BACK);
+  calls.error = failure('EIO');
+  await read(LOGS);
+  assert.equal(warnings.length, 2);
+  await pass(10_000);
+  assert.deepEqual(warnings.slice(2), LOST_AND_BACK.slice(0, 1));
+  await registry.close();
+});
+
+test('[HOST-47] [HOST-38] a watched key that alone fails is no registry that is gone, though nobody asks for another', async (t) => {
+  const { calls, registry, warnings, read, pass } = await readTwice(t);
+  await read(LOGS, KEY);
+  calls.bad = KEY;
+  await read(KEY, KEY);
+  await pass(250);
+  assert.deepEqual(warnings, LOST_AND_BACK);
+  await read(KEY);
+  await pass(60_000);
+  assert.deepEqual(warnings, LOST_AND_BACK);
+  await registry.close();
+});
+
 test('[HOST-46] [HOST-47] a watch that breaks is armed again, unless its key is gone', async (t) => {
   const { calls, registry, events, armedWhenTold, isOpen } = await watched();
   t.mock.timers.enable({ apis: ['setTimeout'] });

@@ -48,6 +48,10 @@ test('[QX-3] [QL-112] the stages of filters come first, once for each filter tha
   assert.deepEqual(job('EVENTS SINCE 1h ago WHERE x == 1').stages, []);
 });
 
+test('[QL-112] filters that differ in nothing but the sign of an infinity are two', () => {
+  assert.equal(stages('EVENTS SINCE 1h ago WHERE METRIC m < -1e999 OR METRIC m < 1e999').length, 2);
+});
+
 test('[QX-4] [QX-15] only ANDed terms narrow the scan; under OR a term keeps its place; ranges are bound', () => {
   const read = (where: string) => job(`EVENTS SINCE 1h ago WHERE ${where}`).read;
   const narrowed = read('x == 1 AND (METRIC a > 1 AND LOG b EXISTS)');
