@@ -1,6 +1,8 @@
 /**
- * How much a stream decides about one by one, of its own records and of each other store it looks at. All
- * of it is kept, and sent to the tail thread with every decision, while senders choose names and fields.
+ * How much a stream decides about one by one, of its own records and of each other store it looks at: names,
+ * and the fields they have. Senders choose both, while all of them are kept, and sent to the tail thread
+ * with every decision. The fields the query looks at do not count: they are kept once, not for each name. Only
+ * verdicts under object ACEs tell of them as well, once for each set of fields and outcome.
  */
 import type { PresentFields } from '../../src/access/accessSession.js';
 import { QueryError } from '../../src/query/errors.js';

@@ -131,13 +131,29 @@ export class QueryReader {
     const before = this.#decided;
     const kept = (await this.#session.nextBatch()) ? null : before;
     const known = before?.present ?? NO_NAMES;
-    const fresh = merged(
-      news.flatMap(([name, fields]) => [
-        [name, known.get(name) ?? []],
-        [name, fields],
-      ]),
-    );
-    return this.#decide(async () => (kept === null ? joined(known, fresh) : fresh), kept);
+    const find = async () => {
+      const fresh = this.#concerned(known, news);
+      return kept === null ? joined(known, fresh) : fresh;
+    };
+    return this.#decide(find, kept);
+  }
+
+  /**
+   * Names that news are about, with the fields they had and the new ones. What is asked for in full may be
+   * known in another spelling than it is stored in: that makes a name of its own only where it matters.
+   */
+  #concerned(known: PresentFields, news: Found): PresentFields {
+    const told = new Set(news.map(([name]) => foldAscii(name)));
+    const before = [...known].filter(([name]) => told.has(foldAscii(name)));
+    const names = new Set(before.map(([name]) => name));
+    const spelt = new Set([...names].map(foldAscii));
+    for (const [name] of news) {
+      const folded = foldAscii(name);
+      if (spelt.has(folded) && !this.#session.tellsSpellingsApart(this.#side.type, name)) continue;
+      spelt.add(folded);
+      names.add(name);
+    }
+    return withSharedFields(names, [...before, ...news]);
   }
 
   /**
@@ -255,9 +271,14 @@ export class QueryReader {
     if (store === 'logs') return names;
     const survey: Survey =
       store === 'metrics' ? seriesSurvey(ANYTHING, apart) : { kind: 'fields', store, names: apart, range };
-    const fields = merged((await this.#ask(survey)).map(([name, paths]) => [foldAscii(name), paths]));
-    return new Map([...names.keys()].map((name) => [name, fields.get(foldAscii(name)) ?? []]));
+    return withSharedFields(names.keys(), await this.#ask(survey));
   }
+}
+
+/** Names with what was found for any spelling of them: SQL tells none apart, nor do the fields shown. */
+function withSharedFields(names: Iterable<string>, found: Found): PresentFields {
+  const fields = merged(found.map(([name, paths]) => [foldAscii(name), paths]));
+  return new Map([...names].map((name) => [name, fields.get(foldAscii(name)) ?? []]));
 }
 
 /** What is in both counts as `more` says. */

@@ -72,9 +72,11 @@ export class AccessSession {
     await this.patterns.refresh();
     this.#generation = this.patterns.generation;
     this.#views = viewsOf(this.patterns);
+    const failed = this.#hasFailed;
     this.#hasFailed = false;
     this.#retries = false;
-    return this.#forget();
+    // What failed may have gone from the verdicts since, and must be decided about again all the same.
+    return this.#forget() || failed;
   }
 
   /** Forgets what failed, and what a changed descriptor said; whether there was anything. */
@@ -231,15 +233,25 @@ export class AccessSession {
   /**
    * Those of the identifiers present of which the caller may see anything at all, with what (QX-5). An
    * identifier that is missing from the answer is denied, or is not there: nothing tells which.
+   *
+   * @param used fields that are asked about for each of them, besides those it has
    */
-  async readable(type: DataType, present: PresentFields): Promise<ReadonlyMap<string, Visibility>> {
+  async readable(
+    type: DataType,
+    present: PresentFields,
+    used: readonly FieldPath[] = [],
+  ): Promise<ReadonlyMap<string, Visibility>> {
     const readable = new Map<string, Visibility>();
     const names = [...present];
     for (let at = 0; at < names.length; at += MAX_CONCURRENT) {
       if (at > 0 && at % TURN === 0) await othersTurn();
       this.over?.throwIfAborted();
       const some = names.slice(at, at + MAX_CONCURRENT);
-      const answers = await Promise.all(some.map(([name, fields]) => this.visibility(type, name, fields)));
+      const answers = await Promise.all(
+        some.map(([name, fields]) =>
+          this.visibility(type, name, fields.length === 0 ? used : [...fields, ...used]),
+        ),
+      );
       for (const [index, [name]] of some.entries()) {
         const visibility = answers[index];
         if (visibility?.visible) readable.set(name, visibility);

@@ -62,18 +62,17 @@ export async function restrictQuery(
   const revealing = revealingFields(query);
   const implied = impliedFields(query);
   const used = [...conditionFields(where), ...implied, ...revealing.map(({ path }) => path)];
-  const asked = withFields(data.present, used);
-  const seen = await session.readable(data.type, asked);
+  const seen = await session.readable(data.type, data.present, used);
   const leftOut = await denying(seen, revealing, data);
   const present = new Map(known?.present);
   const readable = new Map(known?.readable);
-  for (const [name, fields] of asked) {
+  for (const [name, fields] of data.present) {
     present.set(name, fields);
     const visibility = leftOut.has(name) ? undefined : seen.get(name);
     if (visibility === undefined) readable.delete(name);
     else readable.set(name, visibility);
   }
-  return new QueryAccess(data, implied, present, readable);
+  return new QueryAccess(data, { implied, used }, present, readable);
 }
 
 /**
@@ -113,15 +112,9 @@ export async function usableIdentifiers(
   present: PresentFields,
   needed: readonly FieldPath[],
 ): Promise<readonly string[]> {
-  const asked = withFields(present, needed);
-  const readable = await session.readable(type, asked);
+  const readable = await session.readable(type, present, needed);
   const usable = [...readable].filter(([, seen]) => needed.every((path) => seen.mayShow(fieldName(path))));
-  return [...withoutHiddenTwins(new Map(usable), asked.keys()).keys()];
-}
-
-function withFields(present: PresentFields, more: readonly FieldPath[]): PresentFields {
-  if (more.length === 0) return present;
-  return new Map([...present].map(([name, fields]) => [name, [...fields, ...more]]));
+  return [...withoutHiddenTwins(new Map(usable), present.keys()).keys()];
 }
 
 /**
@@ -138,27 +131,34 @@ function withoutHiddenTwins(
   return new Map([...readable].filter(([name]) => !hidden.has(foldAscii(name))));
 }
 
-/** The restrictions of one query. Nothing in it changes. */
+/** Fields that a query looks at, whatever the identifier. */
+interface QueryFields {
+  /** What it tests outside WHERE. */
+  readonly implied: readonly FieldPath[];
+  /** All of them: they are decided about besides the fields an identifier has. */
+  readonly used: readonly FieldPath[];
+}
+
+/** The restrictions of one query. Nothing in it changes. A stream keeps it for as long as it runs. */
 export class QueryAccess {
-  /** All identifiers that were decided about, with the fields that were. */
+  /** All identifiers that were decided about, with the fields they have. */
   readonly present: PresentFields;
   /** Those with something to see, names that SQL cannot tell from hidden ones included. */
   readonly readable: ReadonlyMap<string, Visibility>;
   readonly #data: Pick<RestrictedData, 'type' | 'identifier' | 'resolve'>;
-  /** What the query tests outside WHERE. */
-  readonly #implied: readonly FieldPath[];
+  readonly #query: QueryFields;
   /** Those that may be read. */
   readonly #visible: ReadonlyMap<string, Visibility>;
   readonly #granting = new Map<string, readonly string[] | null>();
 
   constructor(
     data: Pick<RestrictedData, 'type' | 'identifier' | 'resolve'>,
-    implied: readonly FieldPath[],
+    query: QueryFields,
     present: PresentFields,
     readable: ReadonlyMap<string, Visibility>,
   ) {
     this.#data = data;
-    this.#implied = implied;
+    this.#query = query;
     this.present = present;
     this.readable = readable;
     this.#visible = withoutHiddenTwins(readable, present.keys());
@@ -180,7 +180,7 @@ export class QueryAccess {
    * NULL where it is denied (ACL-37).
    */
   restrict(where: PlanCondition | null): PlanCondition {
-    const tested = this.#implied.flatMap((path): PlanCondition[] => {
+    const tested = this.#query.implied.flatMap((path): PlanCondition[] => {
       const granting = this.#namesGranting(path);
       return granting === null ? [] : [this.#isOneOf(granting)];
     });
@@ -240,8 +240,9 @@ export class QueryAccess {
     return granting;
   }
 
+  /** Those that were decided about. */
   #fieldsOf(name: string): readonly FieldPath[] {
-    return this.present.get(name) ?? [];
+    return [...(this.present.get(name) ?? []), ...this.#query.used];
   }
 
   #isOneOf(names: readonly string[], negated = false): PlanCondition {

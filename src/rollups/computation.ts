@@ -39,6 +39,8 @@ export interface RollupUnit {
   readonly pair: RollupPair;
   /** Start of the first of them, ns. */
   readonly from: bigint;
+  /** The first and no other: together they took too long. */
+  readonly alone: boolean;
 }
 
 /** Where the search through all series stands. */
@@ -165,7 +167,7 @@ export class RollupComputation {
       const found = this.#missing(series, pair, from, moment, SEARCH_STEPS - steps);
       steps += found.steps;
       if (found.kind === 'window') {
-        return { unit: { series, pair, from: found.at }, next: { series, from: found.at } };
+        return { unit: { series, pair, from: found.at, alone: false }, next: { series, from: found.at } };
       }
       at = found.kind === 'tired' ? { series, from: found.at } : { series: series + 1n, from: null };
     }
@@ -211,7 +213,7 @@ export class RollupComputation {
     this.#database.close();
   }
 
-  #compute({ series, pair, from }: RollupUnit, moment: Moment): UnitResult {
+  #compute({ series, pair, from, alone }: RollupUnit, moment: Moment): UnitResult {
     const windowNs = windowOf(pair);
     const id = BigInt(ROLLUP_FUNCTIONS.indexOf(pair.function));
     // A unit waits for its turn meanwhile: retention may have deleted the series, and another have its id now.
@@ -223,7 +225,8 @@ export class RollupComputation {
     let samples = 0;
     let lookedUntil: bigint | null = null;
     const started = performance.now();
-    while (samples < UNIT_SAMPLES && performance.now() - started < UNIT_MS) {
+    const most = alone ? 1 : UNIT_SAMPLES;
+    while (samples < most && performance.now() - started < UNIT_MS) {
       const found = this.#missing(series, pair, at, moment, SEARCH_STEPS);
       at = found.at;
       if (found.kind !== 'window') break;

@@ -113,9 +113,10 @@ export class RollupPass {
       goOn(done.next);
       return done;
     } catch (error) {
-      // One window alone is too much for a transaction: its samples will do.
       if (!(error instanceof BatchTooLong)) throw error;
-      goOn(from + BigInt(pair.windowSeconds) * SECOND_NS);
+      // Which of its windows was too much shows when they are computed one by one: the samples of that will do.
+      if (unit.alone) goOn(from + BigInt(pair.windowSeconds) * SECOND_NS);
+      else this.#unit = { ...unit, alone: true };
       return { rows: 0, samples: 0 };
     }
   }
@@ -137,15 +138,26 @@ export class RollupPass {
 
   /** What late samples have reopened has to be known first; then the pass goes to all pairs that have work. */
   #begin(moment: Moment): void {
-    if (this.#pairs.length === 0) return;
+    const isOpen = (pair: RollupPair) =>
+      this.#searched.get(pair.key)?.completed !== completedEnd(pair, moment);
+    if (this.#pairs.length === 0 || !(this.#asksForReopened || this.#pairs.some(isOpen))) return;
+    this.#forgetOtherFile();
     if (this.#asksForReopened && this.#open().hasReopened()) {
       this.#unit = 'reopened';
       return;
     }
     this.#asksForReopened = false;
-    this.#queue = this.#pairs.filter(
-      (pair) => this.#searched.get(pair.key)?.completed !== completedEnd(pair, moment),
-    );
+    this.#queue = this.#pairs.filter(isOpen);
+  }
+
+  /**
+   * In a file that has replaced another all of the past is open, for every pair. It shows in that less of it was
+   * looked at, as long as no pair has been computed in it.
+   */
+  #forgetOtherFile(): void {
+    const looked = this.#open().lookedUntil();
+    const isOfOther = ({ since }: Searched) => since !== null && (looked === null || since > looked);
+    if ([...this.#searched.values()].some(isOfOther)) this.#searched.clear();
   }
 
   #rest(): false {
@@ -155,15 +167,13 @@ export class RollupPass {
 
   /**
    * A sample from `lookedUntil` on is not late, so nothing tells of it; and it may come where this search has been
-   * already. Hence the next one begins there, or earlier. In a file that has replaced another, which shows in that
-   * less of it was looked at, all of the past is open.
+   * already. Hence the next one begins there, or earlier.
    */
   #searchOf(pair: RollupPair, moment: Moment): PairSearch {
     const completed = completedEnd(pair, moment);
     const looked = this.#open().lookedUntil();
-    const last = this.#searched.get(pair.key)?.since ?? null;
     return {
-      since: last !== null && looked !== null && last <= looked ? last : null,
+      since: this.#searched.get(pair.key)?.since ?? null,
       place: SEARCH_START,
       result: { since: looked === null ? null : earlier(looked, completed), completed },
     };

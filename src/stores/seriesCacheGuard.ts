@@ -15,7 +15,11 @@ export class SeriesCacheGuard {
   readonly #options: SeriesCacheGuardOptions;
   /** What was written up to here is known; null when nothing is. */
   #version: unknown;
-  /** The lease granted last, until it comes back; `alone` when none was out before it. */
+  /**
+   * The lease granted last, until it comes back; `alone` when the one granted before it had come back by then. An
+   * older one may be out still. That does no harm: all holders live in one thread, so that one had committed before
+   * the later one came back, and `lent` finds what it wrote by the version.
+   */
   #lent: { readonly id: LeaseId; readonly alone: boolean } | null = null;
 
   constructor(options: SeriesCacheGuardOptions) {

@@ -122,6 +122,17 @@ test('[ACL-29] what each type shows is told by name, everything by none', async 
   assert.deepEqual(access.shown.get('slim.a')?.granted, ['x']);
 });
 
+test('[ACL-50] what is kept of an identifier does not grow with what the query looks at', async () => {
+  const { access } = await accessOf('EVENTS WHERE a == 1 OR b == 2 OR x == 3');
+  assert.deepEqual(access.present, PRESENT);
+  // They are decided about all the same.
+  const granted = [...(access.shown.get('hush.a')?.granted ?? [])];
+  assert.deepEqual(
+    ['a', 'b', 'x', 'y'].map((field) => granted.includes(field)),
+    [true, true, false, true],
+  );
+});
+
 async function refusal(text: string, values?: Readonly<Record<string, string>>): Promise<string> {
   try {
     await accessOf(text, values);

@@ -31,9 +31,9 @@ async function reading(text: string, values: Readonly<Record<string, string>>, a
   /** How many names were asked about, request by request. */
   const asked: number[] = [];
   const readable = session.readable.bind(session);
-  session.readable = (type, present) => {
+  session.readable = (type, present, used) => {
     asked.push(present.size);
-    return readable(type, present);
+    return readable(type, present, used);
   };
   const reader = new QueryReader(session, parseQuery(text) as ReadQuery, 1_000_000n, ask);
   const change = (path: string, sddl: string) => tell(patterns, security.set(path, sddl));
@@ -99,6 +99,48 @@ test('[ACL-44] [ACL-50] new fields of a known name are decided about with those 
   caller.failing = true;
   const third = await reader.decideAgain([['hush', [['more']]]]);
   assert.deepEqual([third.restrict(null)?.kind, third.decided?.names.size], ['null', 1]);
+});
+
+test('[ACL-50] [QL-21] new fields of a name count for the spelling that was asked for, and for all others', async () => {
+  const stored = async (text: string, sddl: string) => {
+    const { reader } = await reading(text, { 'Events\\foo': sddl }, async (survey) =>
+      survey.kind === 'fields'
+        ? [['Foo', [['a']]]]
+        : [
+            ['Foo', []],
+            ['foo', []],
+          ],
+    );
+    await reader.decide();
+    return { reader, access: await reader.decideAgain([['Foo', [['f']]]]) };
+  };
+  const hasShown = (shown: Uint8Array | null) => Buffer.from(shown ?? []).toString('latin1');
+  const { reader, access } = await stored('EVENTS foo STREAM', WITHOUT_X);
+  assert.deepEqual([...(access.decided?.names.keys() ?? [])], ['foo']);
+  assert.deepEqual([...(access.decided?.names.get('foo') ?? [])], ['["a"]', '["f"]']);
+  assert.match(hasShown(access.shown), /\xa1a.*\xa1f/s);
+  const third = await reader.decideAgain([['FOO', [['g']]]]);
+  assert.match(hasShown(third.shown), /\xa1a.*\xa1f.*\xa1g/s);
+  // Spellings that are audited each have the fields of all: SQL and what is shown know them as one.
+  const audited = await stored('EVENTS fo* STREAM', `${WITHOUT_X}S:(AU;SA;0x1;;;WD)`);
+  assert.deepEqual([...(audited.access.decided?.names.keys() ?? [])], ['Foo', 'foo']);
+  for (const fields of audited.access.decided?.names.values() ?? []) {
+    assert.deepEqual([...(fields ?? [])], ['["a"]', '["f"]']);
+  }
+  assert.match(hasShown(audited.access.shown), /\xa1a.*\xa1f/s);
+});
+
+test('[ACL-40] [ACL-42] a check that failed is made again though its verdict was forgotten since', async () => {
+  const { reader, caller, session } = await reading('EVENTS STREAM', { 'Events\\open': OPEN });
+  await reader.decide();
+  caller.failsOn = 'events:open.first';
+  assert.deepEqual(namesIn((await reader.decideAgain([['open.first', []]])).restrict(null)), []);
+  caller.failsOn = null;
+  const long = `open.${'x'.repeat(150_000)}`;
+  for (let name = 0; name < 30; name++) await session.visibility('events', `${long}${name}`);
+  assert.equal(session.hasFailed, true);
+  session.retryFailed();
+  assert.deepEqual(namesIn((await reader.decideAgain([])).restrict(null)), ['open.first']);
 });
 
 test('[ACL-33] [ACL-34] a new name that denies the order of a stream is left out of it, and no other is', async () => {

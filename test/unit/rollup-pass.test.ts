@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { native } from '../../src/native/addon.js';
 import type { Moment } from '../../src/rollups/computation.js';
 import { RollupPass } from '../../src/rollups/rollupPass.js';
 import { Reopened } from '../../src/rollups/rollupRows.js';
@@ -108,16 +109,25 @@ test('[ROL-15] a sample that comes behind the search, to where nothing was rolle
   assert.deepEqual(rowsAt(db, at(12)), [7]);
 });
 
-test('[ROL-15] [ROL-39] [FAIL-19] a store that takes the place of another is searched whole, whatever was known of that', (t) => {
-  const { file, db, pass } = stage(t, { series: 1, minutes: 20 });
-  pass.want(pairs('avg_60'));
-  for (const minute of [18, 19]) finish(pass, moment(minute));
-  const other = stage(t, { series: 1, minutes: 15 });
-  db.close();
-  other.db.close();
-  renameSync(other.file, file);
-  assert.equal(finish(pass, moment(20)).rows, 15);
-});
+for (const { what, wanted, reopened } of [
+  { what: '', wanted: ['avg_60', 'max_60'], reopened: null },
+  { what: ', also behind a pair that is new', wanted: ['min_60', 'avg_60', 'max_60'], reopened: null },
+  { what: ', also where late samples have come to it', wanted: ['avg_60', 'max_60'], reopened: 18 },
+]) {
+  test(`[ROL-15] [ROL-39] [FAIL-19] a store that takes the place of another is searched whole for each pair, whatever was known of that${what}`, (t) => {
+    const { file, db, pass } = stage(t, { series: 1, minutes: 20 });
+    pass.want(pairs('avg_60', 'max_60'));
+    for (const minute of [19, 20]) finish(pass, moment(minute));
+    // The new one has samples of later, so that the first pair gets as far in it as all have been in the old one.
+    const other = stage(t, { series: 1, minutes: 22 });
+    if (reopened !== null) new Reopened(other.db).lower(at(reopened));
+    db.close();
+    other.db.close();
+    renameSync(other.file, file);
+    pass.want(pairs(...wanted));
+    assert.equal(finish(pass, moment(22)).rows, 22 * wanted.length);
+  });
+}
 
 test('[ROL-15] [ROL-16] a clock that was ahead for a while leaves no window without its row', (t) => {
   const { db, pass } = stage(t, { series: 1, minutes: 10 });
@@ -138,6 +148,22 @@ test('[ROL-15] [ROL-22] [ROL-36] a series whose only sample is of the last insta
   pass.want(pairs('delta_60', 'avg_60'));
   const limits = { ...ROLLUP_LIMITS, sizeLimited: true };
   assert.equal(finish(pass, moment(10, limits)).rows, 18);
+});
+
+test('[ROL-18] [FAIL-33] a window that takes too long goes without its row, and takes no other with it', (t) => {
+  const { db, pass } = stage(t, { series: 1, minutes: 6 });
+  const { slotDeadline } = native;
+  t.mock.method(native, 'slotDeadline', (slot: number, ms: number) => slotDeadline(slot, Math.min(ms, 50)));
+  db.exec(
+    `CREATE VIEW endless AS
+       WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT max(i) AS last FROM n;
+     CREATE TRIGGER slow BEFORE INSERT ON rollups WHEN NEW.window_start = ${at(3)}
+     BEGIN SELECT last FROM endless; END`,
+  );
+  pass.want(pairs('avg_60'));
+  assert.equal(finish(pass, moment(6)).rows, 5);
+  const starts = db.prepare('SELECT window_start FROM rollups ORDER BY window_start').pluck().all();
+  assert.deepEqual(starts, [0, 1, 2, 4, 5].map(at));
 });
 
 test('[ROL-19] what is noted of late samples is the oldest one, and goes when it was asked for', (t) => {
