@@ -9,7 +9,6 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { QueryService } from '../actors/query/service.js';
 import { AccessSession } from '../src/access/accessSession.js';
 import { EmbeddedCaller } from '../src/access/embeddedCaller.js';
@@ -17,13 +16,12 @@ import { FakeSecurity, patternsOf, userToken } from '../test/fixtures/access.js'
 import { writeManyEvents } from '../test/fixtures/manyEvents.js';
 import { LIMITS } from '../test/fixtures/queryService.js';
 import { drain } from '../test/fixtures/resultDrain.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values: options } = parseArgs({
-  options: {
-    events: { type: 'string', default: '1000000' },
-    rounds: { type: 'string', default: '3' },
-  },
+const options = benchOptions({
+  events: { type: 'string', default: '1000000' },
+  rounds: { type: 'string', default: '3' },
 });
 const EVENTS = Number(options.events);
 const ROUNDS = Number(options.rounds);

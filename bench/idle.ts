@@ -8,16 +8,14 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { DevHost } from '../src/devhost/host.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: 'string', default: '10' },
-    'limit-percent': { type: 'string', default: '1' },
-    'limit-mib': { type: 'string', default: '250' },
-  },
+const values = benchOptions({
+  seconds: { type: 'string', default: '10' },
+  'limit-percent': { type: 'string', default: '1' },
+  'limit-mib': { type: 'string', default: '250' },
 });
 const seconds = Number(values.seconds);
 

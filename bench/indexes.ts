@@ -11,7 +11,6 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { encode } from '@msgpack/msgpack';
 import { BatchWindow } from '../src/indexes/batchWindow.js';
 import { BuildSignal } from '../src/indexes/buildSignal.js';
@@ -23,16 +22,15 @@ import { translateEvents } from '../src/query/sql.js';
 import { openReadOnly } from '../src/stores/readConnection.js';
 import { openShardWriter } from '../src/stores/shard.js';
 import { ShardCommitter } from '../src/stores/shardCommitter.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '3' },
-    events: { type: 'string', default: '200000' },
-    stored: { type: 'string', default: '5000000' },
-    dir: { type: 'string', default: '.bench' },
-    quick: { type: 'boolean', default: false },
-  },
+const values = benchOptions({
+  rounds: { type: 'string', default: '3' },
+  events: { type: 'string', default: '200000' },
+  stored: { type: 'string', default: '5000000' },
+  dir: { type: 'string', default: '.bench' },
+  quick: { type: 'boolean' },
 });
 const rounds = values.quick ? 1 : Number(values.rounds);
 const events = values.quick ? 20_000 : Number(values.events);

@@ -10,21 +10,19 @@ import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import Database from 'better-sqlite3';
 import { parseGuid } from '../src/host/guid.js';
 import { runRegistryCommand } from '../src/registry/edit.js';
 import { accountFor, faultsOf } from '../test/fixtures/accounting.js';
 import { BOOT_A, EventdWorld } from '../test/fixtures/eventd.js';
 import { capacityFor, emitEvents, settleDisk } from './ingest/workload.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '5' },
-    events: { type: 'string', default: '800000' },
-    'limit-percent': { type: 'string', default: '3' },
-  },
+const values = benchOptions({
+  rounds: { type: 'string', default: '5' },
+  events: { type: 'string', default: '800000' },
+  'limit-percent': { type: 'string', default: '3' },
 });
 const CPUS = 2;
 const POLL_MS = 5;

@@ -5,16 +5,14 @@
  *
  *   npm run bench:kill -- [--kills N] [--rate PER_SECOND] [--seed N]
  */
-import { parseArgs } from 'node:util';
 import { runKills } from '../test/fixtures/eventdKills.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    kills: { type: 'string', default: '10' },
-    rate: { type: 'string', default: '100000' },
-    seed: { type: 'string', default: '1' },
-  },
+const values = benchOptions({
+  kills: { type: 'string', default: '10' },
+  rate: { type: 'string', default: '100000' },
+  seed: { type: 'string', default: '1' },
 });
 
 const rows: (string | number)[][] = [];

@@ -4,21 +4,19 @@
  *
  *   npm run bench:load -- [--events N] [--rate PER_SECOND] [--payload BYTES] [--limit-fill 0..1]
  */
-import { parseArgs } from 'node:util';
 import { parseGuid } from '../src/host/guid.js';
 import { accountFor, faultsOf } from '../test/fixtures/accounting.js';
 import { BOOT_A, EventdWorld } from '../test/fixtures/eventd.js';
 import { RingLoad } from '../test/fixtures/ringload.js';
 import { peakFills } from './ingest/fills.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    events: { type: 'string', default: '1000000' },
-    rate: { type: 'string', default: '150000' },
-    payload: { type: 'string', default: '128' },
-    'limit-fill': { type: 'string', default: '0.5' },
-  },
+const values = benchOptions({
+  events: { type: 'string', default: '1000000' },
+  rate: { type: 'string', default: '150000' },
+  payload: { type: 'string', default: '128' },
+  'limit-fill': { type: 'string', default: '0.5' },
 });
 const CPUS = 2;
 const CAPACITY = 4 << 20;

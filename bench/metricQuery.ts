@@ -8,17 +8,15 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import Database from 'better-sqlite3';
 import { build, SERIES, samplesIn, stage } from './metricStore.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '3' },
-    keep: { type: 'string' },
-  },
+const options = benchOptions({
+  quick: { type: 'boolean' },
+  rounds: { type: 'string', default: '3' },
+  keep: { type: 'string' },
 });
 
 const DAYS = options.quick ? 2n : 30n;

@@ -14,9 +14,9 @@ import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { query as libraryQuery } from '../src/wire/index.js';
 import { drain } from '../test/fixtures/resultDrain.js';
+import { benchOptions } from './options.js';
 import { compareAggregations } from './query/aggregations.js';
 import { type Dataset, makeDataset } from './query/dataset.js';
 import { ingestWhileAsked } from './query/ingestion.js';
@@ -26,18 +26,16 @@ import { median, Verdicts } from './query/verdicts.js';
 import { cpuSeconds } from './records/processes.js';
 import { table } from './table.js';
 
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    events: { type: 'string' },
-    shards: { type: 'string', default: '2' },
-    logs: { type: 'string' },
-    samples: { type: 'string' },
-    journal: { type: 'string' },
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string' },
-    keep: { type: 'string' },
-  },
+const options = benchOptions({
+  quick: { type: 'boolean' },
+  events: { type: 'string' },
+  shards: { type: 'string', default: '2' },
+  logs: { type: 'string' },
+  samples: { type: 'string' },
+  journal: { type: 'string' },
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string' },
+  keep: { type: 'string' },
 });
 const sized = (given: string | undefined, full: number) =>
   Math.floor(Number(given ?? full / (options.quick ? 20 : 1)));

@@ -5,7 +5,6 @@
  *   npm run bench:retention -- [--old N] [--rate PER_SECOND] [--seconds S] [--payload BYTES]
  */
 import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { decode } from '@msgpack/msgpack';
 import { parseGuid } from '../src/host/guid.js';
 import { openShardWriter } from '../src/stores/shard.js';
@@ -13,15 +12,14 @@ import { accountFor, faultsOf } from '../test/fixtures/accounting.js';
 import { BOOT_A, EventdWorld, eventually } from '../test/fixtures/eventd.js';
 import { ask, DAY_NS, OLD_BOOT, shardPath } from '../test/fixtures/retentionStores.js';
 import { RingLoad } from '../test/fixtures/ringload.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    old: { type: 'string', default: '5000000' },
-    rate: { type: 'string', default: '100000' },
-    seconds: { type: 'string', default: '60' },
-    payload: { type: 'string', default: '128' },
-  },
+const values = benchOptions({
+  old: { type: 'string', default: '5000000' },
+  rate: { type: 'string', default: '100000' },
+  seconds: { type: 'string', default: '60' },
+  payload: { type: 'string', default: '128' },
 });
 const CPUS = 2;
 const CAPACITY = 8 << 20;

@@ -7,15 +7,13 @@
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { pairOf } from '../src/rollups/pairs.js';
 import { RollupPass } from '../src/rollups/rollupPass.js';
 import { build, endOf, SERIES, type StageResult, samplesIn, stage } from './metricStore.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values: options } = parseArgs({
-  options: { quick: { type: 'boolean', default: false }, rounds: { type: 'string', default: '5' } },
-});
+const options = benchOptions({ quick: { type: 'boolean' }, rounds: { type: 'string', default: '5' } });
 const DAYS = options.quick ? 2n : 30n;
 const KEYS = ['avg_3600', 'max_3600', 'sum_3600', 'rate_3600', 'avg_300'];
 

@@ -6,20 +6,18 @@
  */
 import { closeSync, fsyncSync, mkdirSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { Encoder } from '@msgpack/msgpack';
 import Database from 'better-sqlite3';
 import { formatGuid, parseGuid } from '../src/host/guid.js';
 import { SHARD_PAGE_SIZE, SHARD_SCHEMA, UPSERT_METADATA } from '../src/stores/shardSchema.js';
 import { BOOT_A, BOOT_B, EventdWorld } from '../test/fixtures/eventd.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    events: { type: 'string', default: '5000000' },
-    runs: { type: 'string', default: '5' },
-    'limit-ms': { type: 'string', default: '1000' },
-  },
+const values = benchOptions({
+  events: { type: 'string', default: '5000000' },
+  runs: { type: 'string', default: '5' },
+  'limit-ms': { type: 'string', default: '1000' },
 });
 const CPUS = 2;
 

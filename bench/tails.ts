@@ -8,20 +8,18 @@
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { parseArgs } from 'node:util';
 import { Decoder } from '@msgpack/msgpack';
 import { FrameDecoder } from '../src/wire/frame.js';
 import { encodeRequest } from '../src/wire/messages.js';
 import { EventdWorld } from '../test/fixtures/eventd.js';
 import { RingLoad } from '../test/fixtures/ringload.js';
+import { benchOptions } from './options.js';
 import { table } from './table.js';
 
-const { values } = parseArgs({
-  options: {
-    events: { type: 'string', default: '500000' },
-    rate: { type: 'string', default: '100000' },
-    tails: { type: 'string', default: '64' },
-  },
+const values = benchOptions({
+  events: { type: 'string', default: '500000' },
+  rate: { type: 'string', default: '100000' },
+  tails: { type: 'string', default: '64' },
 });
 const EVENTS = Number(values.events);
 const RATE = Number(values.rate);

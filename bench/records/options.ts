@@ -2,8 +2,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { settleDisk } from '../ingest/workload.js';
+import { benchOptions } from '../options.js';
 
 export interface RecordBenchOptions {
   readonly quick: boolean;
@@ -14,16 +14,14 @@ export interface RecordBenchOptions {
   readonly only: readonly string[] | null;
 }
 
-/** @throws TypeError for options that are not there */
+/** @throws TypeError for a value that is no number */
 export function recordBenchOptions(records: number): RecordBenchOptions {
-  const { values } = parseArgs({
-    options: {
-      quick: { type: 'boolean', default: false },
-      rounds: { type: 'string' },
-      records: { type: 'string' },
-      seconds: { type: 'string' },
-      only: { type: 'string' },
-    },
+  const values = benchOptions({
+    quick: { type: 'boolean' },
+    rounds: { type: 'string' },
+    records: { type: 'string' },
+    seconds: { type: 'string' },
+    only: { type: 'string' },
   });
   const number = (text: string | undefined, otherwise: number) => {
     if (text !== undefined && !/^[1-9][0-9]{0,8}$/.test(text))
