@@ -15,12 +15,10 @@ export class SeriesCacheGuard {
   readonly #options: SeriesCacheGuardOptions;
   /** What was written up to here is known; null when nothing is. */
   #version: unknown;
-  /**
-   * The lease granted last, until it comes back; `alone` when the one granted before it had come back by then. An
-   * older one may be out still. That does no harm: all holders live in one thread, so that one had committed before
-   * the later one came back, and `lent` finds what it wrote by the version.
-   */
-  #lent: { readonly id: LeaseId; readonly alone: boolean } | null = null;
+  /** Leases that have not come back: more than one where a holder is late. */
+  readonly #out = new Set<LeaseId>();
+  /** The lease granted last, if it was the only one out; null once it has come back, or another is out beside it. */
+  #alone: LeaseId | null = null;
 
   constructor(options: SeriesCacheGuardOptions) {
     this.#options = options;
@@ -39,7 +37,8 @@ export class SeriesCacheGuard {
   /** The holder of this lease writes from now on; whoever has written before is somebody else. */
   lent(id: LeaseId): void {
     this.begun();
-    this.#lent = { id, alone: this.#lent === null };
+    this.#alone = this.#out.size === 0 ? id : null;
+    this.#out.add(id);
   }
 
   /**
@@ -49,13 +48,14 @@ export class SeriesCacheGuard {
    * @param isTold false when he has died, perhaps behind a COMMIT, and with him whoever holds a lease now
    */
   returned(id: LeaseId, isTold: boolean): void {
-    const lent = this.#lent;
+    this.#out.delete(id);
     if (!isTold) {
-      this.#lent = null;
+      this.#out.clear();
+      this.#alone = null;
       this.#version = null;
-    } else if (lent?.id === id) {
-      this.#lent = null;
-      if (lent.alone) this.#version = this.#options.dataVersion();
+    } else if (this.#alone === id) {
+      this.#alone = null;
+      this.#version = this.#options.dataVersion();
     }
   }
 }
