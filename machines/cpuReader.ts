@@ -7,6 +7,7 @@
  * Beside the flow a second region keeps the ring's pressure: normal, elevated, emergency.
  */
 import type { NonReducibleUnknown } from 'xstate';
+import type { KmesError } from '../src/host/kmes.js';
 import { assign, fromCallback, fromPromise, raise, sendTo, setup } from './xstate.js';
 
 export type PressureLevel = 'normal' | 'elevated' | 'emergency';
@@ -71,7 +72,7 @@ export const FIRST_ATTACH_RETRY_MS = 50;
 export const LONGEST_ATTACH_RETRY_MS = 2000;
 
 /** Code of an attach that found a ring of another boot. */
-const OTHER_BOOT = 'ERR_KMES_BOOT';
+const OTHER_BOOT: KmesError['code'] = 'ERR_KMES_BOOT';
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String((error as { message?: unknown })?.message ?? error);

@@ -36,9 +36,7 @@ test('[RET-9][RET-11][FAIL-8] a commit that finds the disk full starts a sweep a
   await eventually('the old rows to go', () => old() === 0n, 20_000);
   const last = world.emitMany(0, 10);
   await world.stored(0, last);
-  await eventually('the word of it', () =>
-    run.log().some(({ msg }) => msg === 'retention after a full disk'),
-  );
+  await run.hasLogged('it', ({ msg }) => msg === 'retention after a full disk');
   disk.free();
   assert.deepEqual(await run.end(), { code: 0, signal: null }, run.stderr);
   assert.deepEqual(faultsOf(accountFor(events, parseGuid(BOOT_A), [Number(last)])), []);

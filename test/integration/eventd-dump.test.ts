@@ -41,9 +41,7 @@ test('[LIFE-230] [FAIL-5] SIGQUIT shows in one aligned block what a failing writ
   const first = world.sequence(0) + 1n;
   world.emitMany(0, 30);
   // A commit waits five seconds for the lock before it fails; the next one waits again.
-  await eventually('a failed commit', () =>
-    run.log().some(({ msg }) => /shard 0 could not/.test(String(msg))),
-  );
+  await run.hasLogged('a failed commit', ({ msg }) => /shard 0 could not/.test(String(msg)));
   run.kill('SIGQUIT');
   const dump = await dumpOf(run);
   release();
@@ -117,7 +115,7 @@ test('[LIFE-230] the dump counts recoveries, and says so when there is no event 
 }, async (t) => {
   const world = EventdWorld.for(t);
   const first = world.spawn();
-  await eventually('the first log line', () => first.log().length > 0);
+  await first.hasLogged('the start', () => true);
   first.kill('SIGQUIT');
   assert.match((await dumpOf(first)).join('\n'), /^ {2}daemon: starting\.\w+, 0 recoveries/m);
   assert.deepEqual(await first.exited, { code: 0, signal: null });

@@ -101,7 +101,7 @@ test('[RET-2][RET-5][RET-12][RET-13][CFG-39] above the limit of bytes the oldest
   const run = await world.start();
   await world.set('EventRetentionMaxBytes', `qword:${limit.toString(16).padStart(16, '0')}`);
   await eventually('the bytes to fit', () => usedBytes(...files) <= limit);
-  await eventually('the end of the sweep', () => run.log().some(({ msg }) => msg === 'retention'));
+  await run.hasLogged('the sweep', ({ msg }) => msg === 'retention');
   const left = new Set(files.flatMap(timestamps));
   const gone = all.filter((time) => !left.has(time));
   const oldestLeft = [...left].reduce((a, b) => (a < b ? a : b));
@@ -192,9 +192,7 @@ test('[RET-3][LIFE-123][LIFE-230] dump, debug socket and health metrics tell wha
   await reader.ready();
   assert.equal(reader.states().get('retention'), 'sleeping', 'it has a thread of its own');
   await world.set('EventRetentionDays', '20');
-  await eventually('a sweep', () =>
-    run.log().some(({ msg, events }) => msg === 'retention' && events === 700),
-  );
+  await run.hasLogged('a sweep', ({ msg, events }) => msg === 'retention' && events === 700);
   await reader.sees(
     ({ snapshot }) => JSON.stringify(snapshot?.value ?? '') === '{"sweepingEvents":"deleting"}',
   );

@@ -144,7 +144,7 @@ test('[LIFE-230] [LIFE-131] [LIFE-132] SIGTERM, SIGINT and SIGQUIT at any instan
 }, async (t) => {
   const world = await newWorld(t);
   const rehearsal = world.spawn();
-  await eventually('the first log line', () => rehearsal.log().length > 0);
+  await rehearsal.hasLogged('the start', () => true);
   const begun = performance.now();
   await rehearsal.ready;
   const startMs = performance.now() - begun;
@@ -154,7 +154,7 @@ test('[LIFE-230] [LIFE-131] [LIFE-132] SIGTERM, SIGINT and SIGQUIT at any instan
     for (let step = 0; step <= steps; step++) {
       world.emitMany(step % 2, 50);
       const run = world.spawn();
-      await eventually('the first log line', () => run.log().length > 0);
+      await run.hasLogged('the start', () => true);
       // The instant is what this is about, not a state to wait for.
       await pause((startMs * step) / steps);
       await stops(world, run, GRACEFUL, () => run.kill(signal));
@@ -226,7 +226,7 @@ test('[LIFE-109] [LIFE-131] a stop while a start reads hundreds of old shards is
   for (const name of others) copyFileSync(join(world.events, first), join(world.events, name));
   world.emitMany(0, 50);
   const run = world.spawn();
-  await eventually('the first log line', () => run.log().length > 0);
+  await run.hasLogged('the start', () => true);
   await stops(world, run, GRACEFUL, () => run.kill('SIGTERM'));
   assert.equal(run.readyCount, 0);
   // They have done their part, and would only make the account slow.

@@ -61,7 +61,7 @@ test('[LIFE-210] [HOST-17] [HOST-18] a shutdown that cannot finish is aborted on
 test('[LIFE-201] [LIFE-140] a stop during start ends with 0 and leaves nothing', async (t) => {
   const world = EventdWorld.for(t);
   const run = world.spawn();
-  await eventually('the first log line', () => run.log().length > 0);
+  await run.hasLogged('the start', () => true);
   assert.deepEqual(await run.end(), { code: 0, signal: null });
   assert.ok(!existsSync(world.paths.querySocket));
 });
@@ -132,7 +132,7 @@ test('[LIFE-230] [LIFE-141] [LIFE-142] [LIFE-143] [LIFE-144] [HOST-20] [ING-68] 
 test('[LIFE-140] [LIFE-231] SIGHUP during start waits until eventd is ready', async (t) => {
   const world = EventdWorld.for(t);
   const run = world.spawn();
-  await eventually('the first log line', () => run.log().length > 0);
+  await run.hasLogged('the start', () => true);
   run.kill('SIGHUP');
   await run.ready;
   world.emit(0, 'test.after');

@@ -34,7 +34,7 @@ test('[LIFE-125] [LIFE-126] [LIFE-138] [HOST-10] READY=1 waits for the commit of
 
   // Without a service manager eventd starts all the same.
   run = world.spawn([], { NOTIFY_SOCKET: '' });
-  await eventually('ready in the log', () => run.log().some(({ msg }) => msg === 'ready'));
+  await run.hasLogged('the start', ({ msg }) => msg === 'ready');
   assert.equal((await run.end()).code, 0);
 });
 

@@ -43,8 +43,7 @@ async function applied(count: number, change: readonly unknown[]): Promise<void>
 }
 
 const logged = (text: string) => run.log().filter(({ msg }) => String(msg).includes(text)).length;
-/** stderr comes a moment after what it speaks of can be seen in the store. */
-const hasLogged = (text: string) => eventually(text, () => logged(text) > 0);
+const hasLogged = (text: string) => run.hasLogged(text, ({ msg }) => String(msg).includes(text));
 async function hasLoggedOnce(text: string): Promise<void> {
   await hasLogged(text);
   assert.equal(logged(text), 1);

@@ -6,12 +6,12 @@ import {
   type Comparison,
   type CrossTerm,
   type CrossWindow,
-  compare,
   holds,
   type World,
   type WorldSeries,
   writeWorld,
 } from '../fixtures/crossReference.js';
+import { compareNumbers } from '../fixtures/queryReference.js';
 import { LIMITS, makeStore, startService } from '../fixtures/queryService.js';
 import { ask } from '../fixtures/rawQueryClient.js';
 
@@ -127,7 +127,7 @@ const metricTerm: fc.Arbitrary<Written> = fc
     const passes = (value: number): boolean => {
       if (operator === 'IN') return listed(value);
       if (operator === 'NOT_IN') return !listed(value);
-      return compare(operator as Comparison, value, first?.[1] ?? 0);
+      return compareNumbers(value, operator as Comparison, first?.[1] ?? 0);
     };
     const operand = operator.endsWith('IN') ? `(${limits.map(([text]) => text).join(', ')})` : first?.[0];
     return {
