@@ -26,7 +26,7 @@ function run(command, ...args) {
 /** The titles of the tests that failed; null when the mutant did not even compile. */
 function failuresOf({ file, tests }) {
   if (!file.startsWith('native/')) {
-    const { stdout } = run(process.execPath, 'scripts/run-tests.mjs', ...tests);
+    const { stdout } = run(process.execPath, 'scripts/run-tests.mjs', '--once', ...tests);
     return [...stdout.matchAll(/^FAILED in (.*)$/gm)].map(([, title]) => title);
   }
   const programs = tests.map((name) => `out/asan/${name}`);

@@ -11,6 +11,8 @@ const SLOWEST_FILES = 10;
 /** Of what a file prints, its end is kept for the case that it fails. */
 const OUTPUT_KEPT = 8000;
 const TITLE_KEPT = 60;
+/** The title of a failure that is none of its tests'. */
+const WHOLE_FILE = 'the file';
 
 const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
 const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
@@ -55,6 +57,8 @@ export class FileReport {
   slow = [];
   failures = [];
   output = '';
+  /** The report of its second run, if there was one. */
+  again = null;
 
   constructor(file) {
     this.file = file;
@@ -126,7 +130,7 @@ export class FileReport {
   fileEnded({ details: { error } }, passed) {
     if (passed) return null;
     const what = error?.failureType === 'testCodeFailure' ? endOf(error) : thrownBy(error);
-    return this.failed('the file', { what: 'failed', error: what });
+    return this.failed(WHOLE_FILE, { what: 'failed', error: what });
   }
 
   /** What is wrong with the file as a whole, when none of its tests tells. */
@@ -140,12 +144,25 @@ export class FileReport {
   /** The text to print when all events have come. */
   close() {
     const problem = this.problem();
-    const failure = problem === null ? null : this.failed('the file', { what: 'failed', error: problem });
+    const failure = problem === null ? null : this.failed(WHOLE_FILE, { what: 'failed', error: problem });
     const output =
       this.failures.length > 0 && this.output !== ''
         ? `What ${this.name} printed:\n${indent(this.output)}\n`
         : '';
     return `${inFull(failure)}${output}${this.line()}`;
+  }
+
+  /** Not where a test is skipped or still to do, and not where the process itself broke: no busy machine does that. */
+  mayRunAgain() {
+    return this.failures.every(({ what, title }) => what === 'failed' && title !== WHOLE_FILE);
+  }
+
+  hasPassed() {
+    return this.failures.length === 0 || this.isUnsteady();
+  }
+
+  isUnsteady() {
+    return this.again !== null && this.again.failures.length === 0;
   }
 
   line() {
@@ -187,18 +204,12 @@ function endOf({ exitCode, signal }) {
 
 /** The text that ends a run: the failures again, the slowest files, the counts. */
 export function summary(reports, startedAt) {
-  const failures = reports.flatMap((report) => report.failures);
+  const failures = reports.filter((report) => !report.hasPassed()).flatMap((report) => report.failures);
+  const unsteady = reports.filter((report) => report.isUnsteady()).flatMap((report) => report.failures);
   const tests = reports.reduce((sum, report) => sum + report.tests, 0);
   const lines = [];
-  if (failures.length > 0) {
-    lines.push('', `==== ${failures.length} FAILED ====`);
-    for (const { file, title, what, error } of failures)
-      lines.push(
-        '',
-        `${file}: ${title}`,
-        indent(`${what}: ${typeof error === 'string' ? error : inShort(error)}`),
-      );
-  }
+  lines.push(...listed('FAILED', failures));
+  lines.push(...listed('UNSTEADY (failed beside others, passed alone)', unsteady));
   const slowest = [...reports].sort((a, b) => (b.ms ?? 0) - (a.ms ?? 0)).slice(0, SLOWEST_FILES);
   lines.push(
     '',
@@ -206,9 +217,22 @@ export function summary(reports, startedAt) {
     ...slowest.map(({ name, ms }) => `${seconds(ms ?? 0).padStart(8)} ${name}`),
   );
   const passed = reports.reduce((sum, report) => sum + report.passed, 0);
+  const unsteadyCount = unsteady.length === 0 ? '' : `${unsteady.length} unsteady, `;
   lines.push(
     '',
-    `${reports.length} files, ${tests} tests, ${passed} passed, ${failures.length} failed, ${seconds(performance.now() - startedAt)}`,
+    `${reports.length} files, ${tests} tests, ${passed} passed, ${failures.length} failed, ${unsteadyCount}${seconds(performance.now() - startedAt)}`,
   );
   return `${lines.join('\n')}\n`;
+}
+
+function listed(heading, failures) {
+  if (failures.length === 0) return [];
+  const lines = ['', `==== ${failures.length} ${heading} ====`];
+  for (const { file, title, what, error } of failures)
+    lines.push(
+      '',
+      `${file}: ${title}`,
+      indent(`${what}: ${typeof error === 'string' ? error : inShort(error)}`),
+    );
+  return lines;
 }

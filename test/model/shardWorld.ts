@@ -108,12 +108,17 @@ export class ShardWorld {
   }
 
   async handOffMany(count: number): Promise<number> {
+    this.emitMany(count);
+    return this.#handedOff();
+  }
+
+  /** Puts events into a ring, and leaves it to its drain and to the writer how far they come. */
+  emitMany(count: number): void {
     const { cpu, producer } = this.#next();
     const before = this.#sequence(producer);
     const events = Array.from({ length: count }, () => ({ type: TYPE, payload: PAYLOAD }));
     assert.equal(native.producerEmitBatch(producer, 0, events, null), count);
     this.#arrived(cpu, before, count);
-    return this.#handedOff();
   }
 
   /** A name for a synthetic row; the ledger expects it in the next good transaction. */
