@@ -4,7 +4,8 @@
  *     configuring → openingStores → resolvingBoot → attachingKmes → bindingSockets → startingActors
  *       → ready ⇄ reloading → shuttingDown.(one state per step) → stopped
  *     a failing phase → undoing → failed
- *     a damaged shard or a dead thread → recoveringPath.(one state per step) → ready
+ *     a damaged shard or a dead thread, once events flow → recoveringPath.(one state per step)
+ *       → announcingReady, or ready where readiness was announced before
  */
 import { assign, fromPromise, setup } from './xstate.js';
 
@@ -67,18 +68,23 @@ export interface PathFailure {
   readonly excluded?: boolean;
 }
 
-/** A broken event path is started again, unless that has not helped lately. */
+/** A broken event path is started again. */
+const recoverPath = {
+  target: '#daemon.recoveringPath',
+  actions: (['noteBreak', 'reportBreak'] as const).map((type) => ({
+    type,
+    params: ({ event }: { event: PathFailure }) => event,
+  })),
+} as const;
+
+/** It is, unless that has not helped lately. */
 const whatBreaksPath = [
   {
     guard: {
       type: 'mayRecover',
       params: ({ event }: { event: PathFailure }) => event,
     },
-    target: '#daemon.recoveringPath',
-    actions: (['noteBreak', 'reportBreak'] as const).map((type) => ({
-      type,
-      params: ({ event }: { event: PathFailure }) => event,
-    })),
+    ...recoverPath,
   },
   {
     target: '#daemon.shuttingDown',
@@ -180,13 +186,6 @@ export const daemonMachine = setup({
       initial: 'configuring',
       on: {
         'stop.requested': { actions: { type: 'noteStop', params: ({ event }) => event } },
-        'path.failed': {
-          target: 'undoing',
-          actions: {
-            type: 'noteFailure',
-            params: ({ event }) => ({ phase: event.part, message: event.message }),
-          },
-        },
       },
       states: {
         configuring: bootPhase(
@@ -219,13 +218,18 @@ export const daemonMachine = setup({
           'sockets',
           'startingActors',
         ),
-        startingActors: bootPhase(
-          'startActors',
-          'Phase 6: writers first, then the readers that hand off to them (LIFE-119, LIFE-120, LIFE-137).',
-          'threads',
-          'announcingReady',
-          '#daemon.shuttingDown',
-        ),
+        startingActors: {
+          ...bootPhase(
+            'startActors',
+            'Phase 6: writers first, then the readers that hand off to them (LIFE-119, LIFE-120, LIFE-137).',
+            'threads',
+            'announcingReady',
+            '#daemon.shuttingDown',
+          ),
+          // Events may flow before the log and metric threads work: damage that is met now ends no start
+          // (FAIL-15). It is the first break of all, which is never one too many.
+          on: { 'path.failed': recoverPath },
+        },
         announcingReady: {
           description:
             'Phase 7: the startup record is committed, then readiness is signalled (LIFE-125, LIFE-126, LIFE-138).',

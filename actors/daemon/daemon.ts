@@ -36,7 +36,7 @@ export function createDaemonActor(
       reopenStores: fromPromise(() => runtime.openStores()),
       resolveAgain: fromPromise(() => runtime.resolveBoot()),
       reattachKmes: fromPromise(() => runtime.reattachKmes()),
-      restartActors: fromPromise(() => runtime.restartActors()),
+      restartActors: fromPromise(() => runtime.startActors()),
       reload: fromPromise(({ input }) => runtime.reload(input.announce)),
       stopAccepting: fromPromise(() => runtime.stopAccepting()),
       drainRings: fromPromise(() => runtime.drainRings()),

@@ -135,14 +135,21 @@ export class EventPath {
     });
   }
 
-  /** Phase 6 (LIFE-119, LIFE-120): resolves when the threads work. */
+  /** Phase 6 (LIFE-119, LIFE-120), and the last step of a recovery: resolves when the threads work. */
   async start(): Promise<void> {
-    await present(this.#pipeline, 'pipeline').start();
+    const pipeline = present(this.#pipeline, 'pipeline');
+    await pipeline.start();
+    // One that broke at once has been taken away, and what waits for a shard waits for the next.
+    if (this.#pipeline !== pipeline) return;
+    this.#handOver(pipeline);
+    if (this.#downSince === null) return;
+    this.#recoveries++;
+    this.#downSince = null;
+    this.#options.log.info('the event path works again', { shards: this.shards.length });
   }
 
-  /** Everything of phase 6 works: the debug socket sees it, and what waited for a shard goes to it. */
-  started(): void {
-    const pipeline = present(this.#pipeline, 'pipeline');
+  /** The debug socket sees it, and what waited for a shard goes to it. */
+  #handOver(pipeline: EventPipeline): void {
     if (this.#inspecting) pipeline.inspect(true);
     for (const record of this.#owed.splice(0)) pipeline.queue(record);
     for (const { shard, error } of present(this.#stores, 'stores').excluded) {
@@ -220,13 +227,6 @@ export class EventPath {
       for (const thread of pipeline.threads) this.#options.onThreadEnded(thread);
     }
     this.#reports.setStraysAside();
-  }
-
-  /** Last step of a recovery. */
-  recovered(): void {
-    this.#recoveries++;
-    this.#downSince = null;
-    this.#options.log.info('the event path works again', { shards: this.shards.length });
   }
 
   /** Shutdown step 3 (LIFE-203). */

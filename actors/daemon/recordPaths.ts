@@ -28,7 +28,7 @@ export class RecordPaths {
   readonly #logs: RecordPipeline;
   readonly #metrics: RecordPipeline;
   readonly #both: readonly RecordPipeline[];
-  #started = false;
+  #ready: Promise<unknown> | null = null;
   #finished: readonly Promise<void>[] = [];
 
   constructor(options: RecordPathsOptions) {
@@ -63,11 +63,13 @@ export class RecordPaths {
     for (const path of this.#both) path.bind();
   }
 
-  /** LIFE-121, LIFE-122. Once: a recovery of the event path leaves these threads alone. */
+  /**
+   * LIFE-121, LIFE-122: resolves when they work; the second time, too, for a recovery of the event path
+   * leaves these threads alone.
+   */
   async start(): Promise<void> {
-    if (this.#started) return;
-    this.#started = true;
-    await Promise.all(this.#both.map((path) => path.start()));
+    this.#ready ??= Promise.all(this.#both.map((path) => path.start()));
+    await this.#ready;
   }
 
   /** Who lets retention write to a store. */

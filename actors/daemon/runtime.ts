@@ -253,10 +253,9 @@ export class DaemonRuntime {
     }
   }
 
-  /** Phase 6 (LIFE-119..124); of a recovery the event path alone. */
+  /** Phase 6 (LIFE-119..124). A recovery starts the event path alone, but waits for the others, too. */
   async startActors(): Promise<void> {
     await Promise.all([this.#path.start(), this.#records?.start(), this.#maintenance?.start()]);
-    this.#path.started();
   }
 
   /** Phase 7 (LIFE-125, LIFE-126, LIFE-138). */
@@ -315,11 +314,6 @@ export class DaemonRuntime {
   async reattachKmes(): Promise<void> {
     this.#path.mapRings();
     await this.attachKmes();
-  }
-
-  async restartActors(): Promise<void> {
-    await this.startActors();
-    this.#path.recovered();
   }
 
   // Shutdown

@@ -3,9 +3,14 @@
  * Where all names of a store are alike to the caller, nobody is asked which there are; else a query worker
  * is, and each name is decided about.
  */
-import type { AccessSession, PresentFields } from '../../src/access/accessSession.js';
+import type { AccessSession, CountName, PresentFields } from '../../src/access/accessSession.js';
 import type { DataType, FieldPath } from '../../src/access/fieldLists.js';
-import { type QueryAccess, restrictQuery, usableIdentifiers } from '../../src/query/accessFilter.js';
+import {
+  type QueryAccess,
+  restrictQuery,
+  usableIdentifiers,
+  usedFields,
+} from '../../src/query/accessFilter.js';
 import type { CrossFilter, EventsQuery, LogsQuery, MetricQuery } from '../../src/query/ast.js';
 import { crossFiltersOf, type ReadableRows } from '../../src/query/crossFilter.js';
 import type { StoreName } from '../../src/query/job.js';
@@ -32,7 +37,7 @@ import {
   seriesSurvey,
   type TimeRange,
 } from '../../src/query/survey.js';
-import { refuseTooMany } from './decisionLimit.js';
+import { DecisionTally, refuseTooMany } from './decisionLimit.js';
 
 export type ReadQuery = EventsQuery | LogsQuery | MetricQuery;
 
@@ -88,6 +93,8 @@ interface CrossSide {
 interface Decided {
   /** With their fields, as far as those matter. */
   readonly present: PresentFields;
+  /** Those whose fields do. */
+  readonly apart: ReadonlySet<string>;
   /** The same for the tail thread. */
   readonly names: DecidedNames['names'];
   readonly access: QueryAccess;
@@ -98,6 +105,7 @@ export class QueryReader {
   readonly #session: AccessSession;
   readonly #query: ReadQuery;
   readonly #side: Side;
+  readonly #where: PlanCondition | null;
   readonly #now: bigint;
   readonly #ask: Ask;
   readonly #isStream: boolean;
@@ -109,14 +117,15 @@ export class QueryReader {
     this.#session = session;
     this.#query = query;
     this.#side = SIDES[query.mode];
+    this.#where = plannedWhere(query, now, this.#side.resolve);
     this.#now = now;
     this.#ask = ask;
     this.#isStream = query.mode !== 'METRIC' && query.stream;
   }
 
   /**
-   * @throws QueryError class X, prefix `access denied` (QX-6); `limit exceeded` for a stream that would
-   * have to decide about too many names
+   * @throws QueryError class X, prefix `access denied` (QX-6); `limit exceeded` for a query that
+   * would have to decide too much, or a stream about too many names
    */
   decide(): Promise<TailAccess> {
     const range = planRange(this.#query, this.#now);
@@ -162,19 +171,27 @@ export class QueryReader {
    */
   async #decide(find: () => Promise<PresentFields>, kept: Decided | null = null): Promise<TailAccess> {
     this.#decided = null;
-    await this.#decideCross();
+    const tally = new DecisionTally();
+    await this.#decideCross(tally);
     switch (await this.#session.uniformity(this.#side.type)) {
       case 'everything':
         return { restrict: (where) => where, shown: null, readable: this.#cross, decided: null };
       case 'nothing':
-        return this.#tailAccess(await this.#restrict(NO_NAMES, null), null);
+        return this.#tailAccess(await this.#restrict(NO_NAMES, null, () => {}), null);
       case 'various': {
         const asked = await find();
         const present = joined(kept?.present ?? NO_NAMES, asked);
         if (this.#isStream) refuseTooMany(present, this.#side.noun);
-        const access = await this.#restrict(asked, kept?.access ?? null);
-        const names = joined(kept?.names ?? new Map(), this.#tailNames(asked));
-        this.#decided = { present, names, access };
+        const apart = new Set([...(kept?.apart ?? []), ...this.#apart(this.#side, asked)]);
+        const used = usedFields(this.#query, this.#where);
+        // Where nobody's fields matter, none is denied, and no condition on one lists names.
+        const decision = { ...this.#side, apart, used, lists: used.length, listsOnlyApart: true };
+        const count = tally.begin(decision);
+        for (const name of kept?.access.readable.keys() ?? [])
+          if (!asked.has(name)) count(name, present.get(name) ?? []);
+        const access = await this.#restrict(asked, kept?.access ?? null, count);
+        const names = joined(kept?.names ?? new Map(), this.#tailNames(asked, apart));
+        this.#decided = { present, apart, names, access };
         return this.#tailAccess(access, { patterns: patternsOf(this.#query) ?? [], names });
       }
     }
@@ -190,7 +207,7 @@ export class QueryReader {
   }
 
   /** Decides about these names; `known` is what was decided about others. */
-  #restrict(present: PresentFields, known: QueryAccess | null): Promise<QueryAccess> {
+  #restrict(present: PresentFields, known: QueryAccess | null, count: CountName): Promise<QueryAccess> {
     const { type, identifier, resolve } = this.#side;
     const data = {
       type,
@@ -198,9 +215,9 @@ export class QueryReader {
       present,
       resolve,
       occurring: (names: readonly string[]) => this.#occurring(names),
+      count,
     };
-    const where = plannedWhere(this.#query, this.#now, resolve);
-    return restrictQuery(this.#session, this.#query, data, where, known);
+    return restrictQuery(this.#session, this.#query, data, this.#where, known);
   }
 
   async #occurring(names: readonly string[]): Promise<readonly string[]> {
@@ -211,11 +228,10 @@ export class QueryReader {
     return names.filter((name) => there.has(foldAscii(name)));
   }
 
-  #tailNames(present: PresentFields): DecidedNames['names'] {
-    const { type } = this.#side;
+  #tailNames(present: PresentFields, apart: ReadonlySet<string>): DecidedNames['names'] {
     const names = new Map<string, ReadonlySet<string> | null>();
     for (const [name, fields] of present) {
-      const matter = type === 'events' && this.#session.tellsFieldsApart(type, name);
+      const matter = this.#side.type === 'events' && apart.has(name);
       names.set(name, matter ? new Set(fields.map((path) => JSON.stringify(path))) : null);
     }
     return names;
@@ -223,21 +239,23 @@ export class QueryReader {
 
   // The other side of cross-type filters
 
-  async #decideCross(): Promise<void> {
+  async #decideCross(tally: DecisionTally): Promise<void> {
     const filters = this.#query.where === null ? [] : crossFiltersOf(this.#query.where);
     const readable = new Map<CrossFilter, Fragment | null>();
-    for (const filter of filters) readable.set(filter, await this.#usable(crossSide(filter)));
+    for (const filter of filters) readable.set(filter, await this.#usable(crossSide(filter), tally));
     this.#cross = (filter) => (readable.has(filter) ? (readable.get(filter) ?? null) : new Fragment('0'));
   }
 
-  async #usable({ mode, patterns, needed }: CrossSide): Promise<Fragment | null> {
+  async #usable({ mode, patterns, needed }: CrossSide, tally: DecisionTally): Promise<Fragment | null> {
     const side = SIDES[mode];
     const uniformity = await this.#session.uniformity(side.type);
     if (uniformity === 'everything') return null;
     if (uniformity === 'nothing') return new Fragment('0');
     const present = await this.#survey(side, patterns, ALWAYS);
     if (this.#isStream) refuseTooMany(present, side.noun);
-    const usable = await usableIdentifiers(this.#session, side.type, present, needed);
+    const apart = this.#apart(side, present);
+    const count = tally.begin({ ...side, apart, used: needed, lists: 1, listsOnlyApart: false });
+    const usable = await usableIdentifiers(this.#session, side.type, present, needed, count);
     return isIn(usable, new Fragment(side.column));
   }
 
@@ -249,8 +267,13 @@ export class QueryReader {
     const found: Found[] = [];
     for (const pattern of patterns ?? [null]) found.push(await this.#names(side, pattern, range));
     const names = merged(found.flat());
-    const apart = [...names.keys()].filter((name) => this.#session.tellsFieldsApart(side.type, name));
-    return apart.length === 0 ? names : this.#withFields(side, names, apart, range);
+    const apart = this.#apart(side, names);
+    return apart.size === 0 ? names : this.#withFields(side, names, [...apart], range);
+  }
+
+  /** Names whose fields matter to what may be seen of them. */
+  #apart({ type }: Side, names: PresentFields): ReadonlySet<string> {
+    return new Set([...names.keys()].filter((name) => this.#session.tellsFieldsApart(type, name)));
   }
 
   async #names({ type, store }: Side, pattern: Pattern | null, range: TimeRange): Promise<Found> {

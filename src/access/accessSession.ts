@@ -9,14 +9,17 @@ import { cutUtf8, MAX_AUDIT_CONTEXT_BYTES } from './caller.js';
 import { CLAIM, type NamedClaim } from './claims.js';
 import { type DataType, type FieldPath, rootList } from './fieldLists.js';
 import type { PatternView, SecurityPatterns } from './securityPatterns.js';
-import { type FieldSet, FieldSets, type Verdict, VerdictCache } from './verdictCache.js';
-import { EVERYTHING, NOTHING, type Visibility, visibilityOf } from './visibility.js';
+import { type FieldSet, type Verdict, VerdictCache } from './verdictCache.js';
+import { EVERYTHING, NOTHING, type Visibility } from './visibility.js';
 
 /** Whether all identifiers of a type are alike to a caller. */
 export type Uniformity = 'everything' | 'nothing' | 'various';
 
 /** Fields that occur in the records of each identifier, besides the fixed ones of the type. */
 export type PresentFields = ReadonlyMap<string, readonly FieldPath[]>;
+
+/** Is told of an identifier of which something may be seen, with the fields it has; may throw to refuse. */
+export type CountName = (identifier: string, fields: readonly FieldPath[]) => void;
 
 /** Longest identifier that becomes a claim. */
 const MAX_CLAIM_TEXT = 16384;
@@ -35,7 +38,6 @@ interface Overall {
 
 export class AccessSession {
   readonly #verdicts = new VerdictCache();
-  readonly #fieldSets = new FieldSets();
   readonly #overall = new Map<DataType, Overall>();
   #hasFailed = false;
   /** Failed checks are made again with the next batch. */
@@ -179,7 +181,7 @@ export class AccessSession {
    */
   visibility(type: DataType, identifier: string, present: readonly FieldPath[] = []): Promise<Visibility> {
     const descriptor = this.#descriptor(type, identifier);
-    const fields = descriptor?.compiled.hasObjectAces ? this.#fieldSets.of(type, present) : null;
+    const fields = descriptor?.compiled.hasObjectAces ? this.#verdicts.sets.of(type, present) : null;
     const make = () => this.#verdict(type, identifier, descriptor, fields);
     return this.#verdicts.take(type, identifier, fields, make).visibility;
   }
@@ -194,6 +196,7 @@ export class AccessSession {
       type,
       identifier,
       descriptor,
+      fields,
       visibility: this.#check(type, identifier, descriptor, fields).catch(() => {
         verdict.failed = true;
         this.#hasFailed = true;
@@ -224,10 +227,7 @@ export class AccessSession {
       answers.push(verdicts.map((ok) => ok === true));
     }
     if (fields === null) return answers[0]?.[0] ? EVERYTHING : NOTHING;
-    const outcome = answers.map((verdicts) => verdicts.map(Number).join('')).join(' ');
-    const known = fields.outcomes.get(outcome) ?? visibilityOf(fields.lists, answers);
-    fields.outcomes.set(outcome, known);
-    return known;
+    return this.#verdicts.sets.visibility(fields, answers);
   }
 
   /**
@@ -235,11 +235,13 @@ export class AccessSession {
    * identifier that is missing from the answer is denied, or is not there: nothing tells which.
    *
    * @param used fields that are asked about for each of them, besides those it has
+   * @param count hears of each that is in the answer, while others are still unchecked
    */
   async readable(
     type: DataType,
     present: PresentFields,
     used: readonly FieldPath[] = [],
+    count: CountName = () => {},
   ): Promise<ReadonlyMap<string, Visibility>> {
     const readable = new Map<string, Visibility>();
     const names = [...present];
@@ -252,9 +254,11 @@ export class AccessSession {
           this.visibility(type, name, fields.length === 0 ? used : [...fields, ...used]),
         ),
       );
-      for (const [index, [name]] of some.entries()) {
+      for (const [index, [name, fields]] of some.entries()) {
         const visibility = answers[index];
-        if (visibility?.visible) readable.set(name, visibility);
+        if (visibility?.visible !== true) continue;
+        count(name, fields);
+        readable.set(name, visibility);
       }
     }
     return readable;
@@ -272,7 +276,6 @@ export class AccessSession {
   /** The connection ends. Safe twice. */
   close(): void {
     this.#verdicts.clear();
-    this.#fieldSets.clear();
     this.#overall.clear();
     this.caller.close();
   }

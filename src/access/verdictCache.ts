@@ -11,13 +11,17 @@ import {
   fieldNames,
   isTooDeep,
 } from './fieldLists.js';
-import type { Visibility } from './visibility.js';
+import { type Visibility, visibilityOf } from './visibility.js';
 
 /** What the verdicts of a session may weigh together: each its identifier's length and something. */
 const MAX_VERDICT_WEIGHT = 4 * 1024 * 1024;
 const VERDICT_WEIGHT = 128;
-/** Fields over all sets of fields a session keeps. */
-const MAX_KEPT_FIELDS = 65536;
+/** What the sets of fields of a session and their outcomes may weigh together, about their bytes. */
+const MAX_SETS_WEIGHT = 16 * 1024 * 1024;
+/** A field of a set, besides its name, which is there twice. */
+const FIELD_WEIGHT = 256;
+/** A field in an outcome. */
+const GRANT_WEIGHT = 64;
 
 /** What was found out about the records of one identifier that have one set of fields. */
 export interface Verdict {
@@ -25,6 +29,8 @@ export interface Verdict {
   readonly identifier: string;
   /** What governed the identifier then. */
   readonly descriptor: StoredDescriptor | null;
+  /** The set it is about; null where fields do not matter (ACL-43). */
+  readonly fields: FieldSet | null;
   readonly visibility: Promise<Visibility>;
   /** The check could not be made: it counts as denied. */
   failed: boolean;
@@ -34,11 +40,15 @@ export interface Verdict {
 export interface FieldSet {
   readonly id: number;
   readonly lists: readonly FieldList[];
+  /** How many fields it has. */
+  readonly size: number;
   readonly outcomes: Map<string, Visibility>;
 }
 
-/** As many verdicts as their weight allows; past it the oldest go. */
+/** As many verdicts as their weight allows; past it the oldest go. When the sets of fields go, so do verdicts about them. */
 export class VerdictCache {
+  /** Numbers are never given twice, so nobody asks for a verdict about a set that is gone. */
+  readonly sets = new FieldSets(() => this.forget(({ fields }) => fields !== null));
   readonly #verdicts = new Map<string, Verdict>();
   #weight = 0;
 
@@ -73,6 +83,7 @@ export class VerdictCache {
   clear(): void {
     this.#verdicts.clear();
     this.#weight = 0;
+    this.sets.clear();
   }
 
   #shrink(youngest: string): void {
@@ -92,12 +103,17 @@ function weightOf(identifier: string): number {
   return VERDICT_WEIGHT + identifier.length;
 }
 
-/** Sets of fields by what is in them, in whatever order it comes (ACL-44). */
+/** Sets of fields by what is in them, in whatever order it comes (ACL-44). Past their weight all go at once. */
 export class FieldSets {
   readonly #sets = new Map<string, FieldSet>();
-  #fields = 0;
-  /** Numbers are never given twice: a set that is made anew is another to the verdicts. */
+  readonly #onGone: () => void;
+  #weight = 0;
   #nextId = 1;
+
+  /** @param onGone hears that nothing about any set needs to be kept */
+  constructor(onGone: () => void) {
+    this.#onGone = onGone;
+  }
 
   /** The set of the fixed fields and these; what is too deep for any list is left out. */
   of(type: DataType, present: readonly FieldPath[]): FieldSet {
@@ -106,15 +122,37 @@ export class FieldSets {
     const key = JSON.stringify([type, names]);
     const known = this.#sets.get(key);
     if (known !== undefined) return known;
-    if (this.#fields + names.length > MAX_KEPT_FIELDS) this.clear();
-    const made = { id: this.#nextId++, lists: fieldLists(type, names), outcomes: new Map() };
+    this.#weigh(names.length * FIELD_WEIGHT + 2 * key.length);
+    const made = {
+      id: this.#nextId++,
+      lists: fieldLists(type, names),
+      size: names.length,
+      outcomes: new Map(),
+    };
     this.#sets.set(key, made);
-    this.#fields += names.length;
     return made;
+  }
+
+  /** What the answers of the checks of a set come to. */
+  visibility({ lists, size, outcomes }: FieldSet, answers: readonly (readonly boolean[])[]): Visibility {
+    const outcome = answers.map((verdicts) => verdicts.map(Number).join('')).join(' ');
+    let known = outcomes.get(outcome);
+    if (known === undefined) {
+      this.#weigh(size * GRANT_WEIGHT);
+      known = visibilityOf(lists, answers);
+      outcomes.set(outcome, known);
+    }
+    return known;
   }
 
   clear(): void {
     this.#sets.clear();
-    this.#fields = 0;
+    this.#weight = 0;
+    this.#onGone();
+  }
+
+  #weigh(more: number): void {
+    if (this.#weight + more > MAX_SETS_WEIGHT) this.clear();
+    this.#weight += more;
   }
 }

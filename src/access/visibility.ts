@@ -9,12 +9,10 @@ export interface Visibility {
   readonly everything: boolean;
   /** Whether a field of the list that was asked about may be shown; unknown names may not. */
   mayShow(name: string): boolean;
-  /** Names of the list that are denied; none where nothing or everything is visible. */
-  readonly denied: readonly string[];
 }
 
-export const NOTHING: Visibility = { visible: false, everything: false, mayShow: () => false, denied: [] };
-export const EVERYTHING: Visibility = { visible: true, everything: true, mayShow: () => true, denied: [] };
+export const NOTHING: Visibility = { visible: false, everything: false, mayShow: () => false };
+export const EVERYTHING: Visibility = { visible: true, everything: true, mayShow: () => true };
 
 /**
  * What the answers of the checks come to, one list of verdicts per list of fields. A node that stands in
@@ -24,18 +22,15 @@ export function visibilityOf(
   lists: readonly FieldList[],
   answers: readonly (readonly boolean[])[],
 ): Visibility {
-  const granted = new Map<string, boolean>();
+  const granted = new Set<string>();
+  const denied = new Set<string>();
   for (const [list, { names }] of lists.entries()) {
     for (const [index, name] of names.entries()) {
-      granted.set(name, (granted.get(name) ?? true) && answers[list]?.[index] === true);
+      (answers[list]?.[index] === true ? granted : denied).add(name);
     }
   }
-  if (![...granted.values()].some(Boolean)) return NOTHING;
+  for (const name of denied) granted.delete(name);
+  if (granted.size === 0) return NOTHING;
   granted.delete('');
-  return {
-    visible: true,
-    everything: false,
-    mayShow: (name) => granted.get(name) === true,
-    denied: [...granted].filter(([, ok]) => !ok).map(([name]) => name),
-  };
+  return { visible: true, everything: false, mayShow: (name) => granted.has(name) };
 }

@@ -3,7 +3,7 @@
  * ACL-52). Built from predicates the planner knows, so aggregates, paging and streams see visible records
  * only, and whoever translates or evaluates conditions needs to learn nothing new.
  */
-import type { AccessSession, PresentFields } from '../access/accessSession.js';
+import type { AccessSession, CountName, PresentFields } from '../access/accessSession.js';
 import { type DataType, FIXED_FIELDS, type FieldPath, fieldName, isTooDeep } from '../access/fieldLists.js';
 import type { Visibility } from '../access/visibility.js';
 import type { FieldRef, Query } from './ast.js';
@@ -41,6 +41,17 @@ export interface RestrictedData {
   readonly resolve: (field: { readonly name: string; readonly path: readonly string[] }) => PlanField;
   /** Those of these identifiers that have records in the time range: no others can make a refusal (ACL-34). */
   readonly occurring: (names: readonly string[]) => Promise<readonly string[]>;
+  /** Refuses the query by throwing when the caller may see too much to decide about. */
+  readonly count?: CountName;
+}
+
+/** Fields that a query looks at, whatever the identifier, as often as it does. */
+export function usedFields(
+  query: Exclude<Query, { mode: 'INDEX' }>,
+  where: PlanCondition | null,
+): readonly FieldPath[] {
+  const revealing = revealingFields(query).map(({ path }) => path);
+  return [...conditionFields(where), ...impliedFields(query), ...revealing];
 }
 
 /**
@@ -59,11 +70,9 @@ export async function restrictQuery(
   where: PlanCondition | null,
   known: QueryAccess | null = null,
 ): Promise<QueryAccess> {
-  const revealing = revealingFields(query);
-  const implied = impliedFields(query);
-  const used = [...conditionFields(where), ...implied, ...revealing.map(({ path }) => path)];
-  const seen = await session.readable(data.type, data.present, used);
-  const leftOut = await denying(seen, revealing, data);
+  const used = usedFields(query, where);
+  const seen = await session.readable(data.type, data.present, used, data.count);
+  const leftOut = await denying(seen, revealingFields(query), data);
   const present = new Map(known?.present);
   const readable = new Map(known?.readable);
   for (const [name, fields] of data.present) {
@@ -72,7 +81,7 @@ export async function restrictQuery(
     if (visibility === undefined) readable.delete(name);
     else readable.set(name, visibility);
   }
-  return new QueryAccess(data, { implied, used }, present, readable);
+  return new QueryAccess(data, { implied: impliedFields(query), used }, present, readable);
 }
 
 /**
@@ -111,8 +120,9 @@ export async function usableIdentifiers(
   type: DataType,
   present: PresentFields,
   needed: readonly FieldPath[],
+  count?: CountName,
 ): Promise<readonly string[]> {
-  const readable = await session.readable(type, present, needed);
+  const readable = await session.readable(type, present, needed, count);
   const usable = [...readable].filter(([, seen]) => needed.every((path) => seen.mayShow(fieldName(path))));
   return [...withoutHiddenTwins(new Map(usable), present.keys()).keys()];
 }

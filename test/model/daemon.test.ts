@@ -135,6 +135,7 @@ test('[LIFE-101][LIFE-104][LIFE-108][LIFE-125][LIFE-126][LIFE-130][LIFE-131][LIF
 
 const toReady = START;
 const toAnnouncing = START.slice(0, -1);
+const toStarting = START.slice(0, -2);
 const FOURTH: Readonly<Record<string, readonly ModelEvent[]>> = {
   ready: [...toReady, ...recoveries(MAX_RECOVERIES, [dead, ...RECOVER]), dead],
   reloading: [...toReady, ...recoveries(MAX_RECOVERIES, [dead, ...RECOVER]), change, dead],
@@ -172,6 +173,15 @@ test('[LIFE-126][LIFE-138][LIFE-200] a stop does not wait for the startup record
 test('[LIFE-126][LIFE-130][LIFE-138] readiness is signalled once where a break comes between the startup record and its announcement', async () => {
   const found = broken('a damaged page', { recordUnderWay: true });
   const path = pathOf([...toAnnouncing, found, ...RECOVER, done('announcingReady')]);
+  await walk(path);
+});
+
+test('[LIFE-121][LIFE-122][LIFE-126][LIFE-131][FAIL-15] a shard found damaged before the log and metric threads have started ends no start, and readiness waits for them', async () => {
+  const found = broken('a damaged page', { whileStarting: true });
+  const attached = { ...done('reattachingKmes'), tellsPath: true };
+  const restarted = { ...done('restartingActors'), startsRecords: true };
+  const recovered = [...RECOVER.slice(0, -2), attached, restarted];
+  const path = pathOf([...toStarting, found, ...recovered, done('announcingReady')]);
   await walk(path);
 });
 

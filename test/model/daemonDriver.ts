@@ -1,6 +1,7 @@
 /** Drives one real daemon along a path of its machine: a deed in the world for each event, a look at the store after it. */
 import assert from 'node:assert/strict';
 import { mock } from 'node:test';
+import { setImmediate as turn } from 'node:timers/promises';
 import type { ActorRefFrom } from 'xstate';
 import { createDaemonActor } from '../../actors/daemon/daemon.js';
 import { DaemonRuntime } from '../../actors/daemon/runtime.js';
@@ -17,6 +18,7 @@ import {
   STEPS,
 } from './daemonEvents.js';
 import { type Fault, PacedRuntime } from './daemonPace.js';
+import { DaemonStarts } from './daemonStarts.js';
 import { DaemonThreads } from './daemonThreads.js';
 import { CPUS, DaemonWorld } from './daemonWorld.js';
 import { Gates, keyOf, type ModelEvent, Shadow, type Step, until } from './walk.js';
@@ -26,6 +28,7 @@ export class DaemonDriver {
   readonly gates = new Gates();
   readonly runtime: PacedRuntime;
   readonly threads = new DaemonThreads();
+  readonly #starts = new DaemonStarts();
   readonly #clocks: { readonly mock: { restore(): void } }[] = [];
   readonly #shadow: Shadow;
   readonly #actor: ActorRefFrom<typeof daemonMachine>;
@@ -87,6 +90,7 @@ export class DaemonDriver {
 
   async close(): Promise<void> {
     this.world.store.unlock();
+    this.#starts.close();
     for (let deeds = 0; this.#active && deeds < 60; deeds++) {
       if (this.#leaf === 'ready') this.#actor.send({ type: 'stop.requested', reason: 'test' });
       else await this.gates.release(this.#leaf);
@@ -121,7 +125,8 @@ export class DaemonDriver {
           this.world.emit(5);
         }
         if (event.secondBreak === true) await this.#breakBehindLock();
-        await this.#settle(leaf, event.type);
+        if (event.tellsPath === true) await this.#tellPath();
+        await this.#settle(leaf, event);
         if (typeof event.thenEnds === 'string') await this.#endUnheard(event.thenEnds);
         return this.#happened(leaf);
       case `xstate.error.actor.${idOf(leaf)}`:
@@ -205,7 +210,12 @@ export class DaemonDriver {
     const before = this.#shadow.seen.length;
     const reloading = leaf === 'quietly' || leaf === 'announced';
     const starting = leaf === 'startingActors' || leaf === 'restartingActors';
-    if (starting) {
+    if (event.whileStarting === true) {
+      // Events flow, and the phase goes on.
+      this.#starts.hold();
+      await this.gates.release(leaf);
+      await until('the first commit', () => store.highest.size === CPUS);
+    } else if (starting) {
       // What is found while the threads start is heard before the phase has ended.
       this.runtime.lingering.add(leaf);
       await this.gates.release(leaf);
@@ -265,6 +275,20 @@ export class DaemonDriver {
   #elapse(ms: number): void {
     const now = performance.now.bind(performance);
     this.#clocks.push(mock.method(performance, 'now', () => now() + ms));
+  }
+
+  /** What broke hears that its threads work: that is no recovery. */
+  async #tellPath(): Promise<void> {
+    this.#starts.tellPath();
+    await turn();
+    assert.equal(this.#recoveries, 0);
+  }
+
+  /** The new path works, and the step goes on until the rest of phase 6 does. */
+  async #startRecords(leaf: string): Promise<void> {
+    await until('the path to work', () => this.#recoveries > 0);
+    assert.equal(this.#leaf, leaf, 'log and metric threads have not started');
+    this.#starts.startRecords();
   }
 
   /** Another shard's damage, which its writer meets in its last commit only. */
@@ -344,11 +368,12 @@ export class DaemonDriver {
     if (this.#lossless && !store.anyDestroyed) assert.equal(store.gapped, 0, 'nothing was lost');
   }
 
-  async #settle(leaf: string, type: string): Promise<void> {
+  async #settle(leaf: string, { type, startsRecords }: ModelEvent): Promise<void> {
     const heard = this.#shadow.seen.length;
     await this.gates.release(leaf);
     // What is locked now goes on while the path is being closed.
     if (leaf === 'closingPath') this.world.store.unlock();
+    if (startsRecords === true) await this.#startRecords(leaf);
     await until(type, () => this.#heardSince(heard, type));
     // What announces readiness without a path fails, and nobody listens.
     if (leaf === 'closingPath') this.gates.drop('announcingReady');
@@ -425,6 +450,10 @@ export class DaemonDriver {
     const stopped = this.#shadow.seen.some(({ type }) => type.includes('shuttingDown.closingSockets'));
     assert.equal(count('STOPPING'), stopped ? 1 : 0);
     if (stopped) assert.equal(notified.at(-1), 'STOPPING');
+  }
+
+  get #recoveries(): number {
+    return this.world.log.filter((line) => line === 'the event path works again').length;
   }
 
   get #isHeld(): boolean {

@@ -37,10 +37,11 @@ export class PacedRuntime extends DaemonRuntime {
   override bindSockets(): Promise<void> {
     return this.#paced('bindingSockets', () => super.bindSockets());
   }
-  override startActors(): Promise<void> {
-    return this.#step === null
-      ? this.#paced('startingActors', () => super.startActors())
-      : super.startActors();
+  override async startActors(): Promise<void> {
+    const recovery = this.#recovery;
+    await this.#paced('startingActors', () => super.startActors(), 'restartingActors');
+    // A state that was left for the next recovery ends in the midst of that.
+    if (recovery === this.#recovery) this.#step = null;
   }
   override announceReady(): Promise<void> {
     return this.#paced('announcingReady', () => super.announceReady());
@@ -55,12 +56,6 @@ export class PacedRuntime extends DaemonRuntime {
   }
   override reattachKmes(): Promise<void> {
     return this.#paced('reattachingKmes', () => super.reattachKmes());
-  }
-  override async restartActors(): Promise<void> {
-    const recovery = this.#recovery;
-    await this.#paced('restartingActors', () => super.restartActors());
-    // A state that was left for the next recovery ends in the midst of that.
-    if (recovery === this.#recovery) this.#step = null;
   }
   override stopAccepting(): Promise<void> {
     return this.#paced('closingSockets', () => super.stopAccepting());

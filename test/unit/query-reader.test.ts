@@ -5,6 +5,8 @@ import {
   MAX_DECIDED_CHARACTERS,
   MAX_DECIDED_FIELDS,
   MAX_DECIDED_NAMES,
+  MAX_DECIDED_VERDICTS,
+  MAX_LISTED_CHARACTERS,
 } from '../../actors/query/decisionLimit.js';
 import { type Ask, QueryReader, type ReadQuery } from '../../actors/query/readAccess.js';
 import { AccessSession } from '../../src/access/accessSession.js';
@@ -21,6 +23,9 @@ const OPEN = 'O:SYG:SYD:(A;;0x1;;;AU)';
 const CLOSED = 'O:SYG:SYD:(A;;0x1;;;SY)';
 const WITHOUT_X = `O:SYG:SYD:(OD;;0x1;${guid('x')};;AU)(A;;0x1;;;AU)`;
 
+/** Tells fields apart, and shows none of them. */
+const HIDING = `O:SYG:SYD:(OD;;0x1;${guid('x')};;AU)(A;;0x1;;;SY)`;
+
 /** A stream's reader, over a store that holds nothing when it begins. */
 async function reading(text: string, values: Readonly<Record<string, string>>, ask: Ask = async () => []) {
   const security = new FakeSecurity();
@@ -31,9 +36,9 @@ async function reading(text: string, values: Readonly<Record<string, string>>, a
   /** How many names were asked about, request by request. */
   const asked: number[] = [];
   const readable = session.readable.bind(session);
-  session.readable = (type, present, used) => {
+  session.readable = (type, present, ...rest) => {
     asked.push(present.size);
-    return readable(type, present, used);
+    return readable(type, present, ...rest);
   };
   const reader = new QueryReader(session, parseQuery(text) as ReadQuery, 1_000_000n, ask);
   const change = (path: string, sddl: string) => tell(patterns, security.set(path, sddl));
@@ -144,7 +149,7 @@ test('[ACL-40] [ACL-42] a check that failed is made again though its verdict was
 });
 
 test('[ACL-33] [ACL-34] a new name that denies the order of a stream is left out of it, and no other is', async () => {
-  const values = { 'Events\\open': OPEN, 'Events\\hush': WITHOUT_X };
+  const values = { 'Events\\open': OPEN, 'Events\\hush': WITHOUT_X, 'Events\\shut': HIDING };
   const { reader } = await reading('EVENTS SORT x STREAM', values);
   await reader.decide();
   const access = await reader.decideAgain([
@@ -204,4 +209,51 @@ test('[QX-5] a query that ends reads however many names there are', async () => 
   const found = named(0, MAX_DECIDED_NAMES + 1);
   const { reader } = await reading('EVENTS COUNT', { 'Events\\open': OPEN }, async () => found);
   assert.equal(namesIn((await reader.decide()).restrict(null)).length, found.length);
+});
+
+/** Names that have a field of their own each. */
+const apart = (from: number, to: number, prefix = 'hush.'): Found =>
+  Array.from({ length: to - from }, (_, index) => [`${prefix}${from + index}`, [[`own${from + index}`]]]);
+const testing = (fields: number) =>
+  Array.from({ length: fields }, (_, index) => `f${index} == 1`).join(' OR ');
+
+test('[ACL-42] [ACL-44] [ACL-50] a query is given so many verdicts on what its caller sees', async () => {
+  const limit = (text: string) =>
+    `limit exceeded: what the caller may see takes ${text}; name the types, or test fewer fields`;
+  const tooMany = limit(`more than ${MAX_DECIDED_VERDICTS} verdicts on types and their fields`);
+  const values = { 'Events\\open': OPEN, 'Events\\hush': WITHOUT_X, 'Events\\shut': HIDING };
+  const { reader } = await reading(`EVENTS WHERE ${testing(999)} STREAM`, values);
+  await reader.decide();
+  const most = Math.floor(MAX_DECIDED_VERDICTS / (999 + 9 + 1));
+  await reader.decideAgain(apart(0, most - 1));
+  assert.notEqual((await reader.decideAgain(apart(most - 1, most))).decided, null);
+  assert.equal(await refusal(reader.decideAgain(apart(most, most + 1))), tooMany);
+
+  // So does a query that ends, whose conditions hold the other names as well: where no fields matter, however many.
+  const found: Found = [...apart(0, 1), ...named(0, most * 2)];
+  const deciding = async (text: string, names = found) =>
+    refusal((await reading(text, values, async () => names)).reader.decide());
+  assert.equal(await deciding(`EVENTS WHERE ${testing(999)}`), tooMany);
+  assert.equal(await deciding(`EVENTS WHERE ${testing(999)}`, found.slice(1)), 'allowed');
+  assert.equal(await deciding('EVENTS'), 'allowed');
+
+  // What is hidden counts nothing, or a caller who chooses how much a name counts could find it out.
+  const hidden = apart(0, 100, 'shut.');
+  assert.equal(await deciding(`EVENTS WHERE ${testing(999)}`, [...hidden, ...found.slice(1)]), 'allowed');
+  const nearly = [...apart(0, 1), ...named(0, 200)];
+  assert.equal(await deciding(`EVENTS WHERE ${testing(999)}`, [...hidden, ...nearly]), 'allowed');
+
+  // A condition on a field holds names, and what a name shows holds fields, however long they are.
+  const tooLong = limit(`types and fields of more than ${MAX_LISTED_CHARACTERS} characters`);
+  const name = `hush.${'x'.repeat(MAX_LISTED_CHARACTERS / 1000)}`;
+  assert.equal(await deciding(`EVENTS WHERE ${testing(1000)}`, [[name, []]]), tooLong);
+  const field = 'f'.repeat(MAX_LISTED_CHARACTERS / 1000);
+  assert.equal(await deciding(`EVENTS WHERE ${field} == 1`, apart(0, 1000)), tooLong);
+
+  // Conditions about other stores hold them too, all together.
+  const each = MAX_LISTED_CHARACTERS / 16;
+  const filters = 'LOGS SINCE 1h ago WHERE EVENT open.* EXISTS';
+  const long: Found = Array.from({ length: 16 }, (_, index) => [`open.${index}`.padEnd(each, 'x'), []]);
+  assert.equal(await deciding(filters, long), 'allowed');
+  assert.equal(await deciding(`${filters} OR EVENT open.x EXISTS`, long), tooLong);
 });
