@@ -1,9 +1,9 @@
 /** The usual way in Node: one bound INSERT per event through better-sqlite3. */
 import { readFileSync } from 'node:fs';
 import { openShardWriter } from '../../src/stores/shard.js';
-import { CHECKPOINT_BYTES, ROW_OVERHEAD } from '../../src/stores/shardCommitter.js';
+import { CHECKPOINT_BYTES } from '../../src/stores/walCheckpoint.js';
 import { type Elapsed, startWatch } from './stopwatch.js';
-import { BATCH, BOOT_ID } from './workload.js';
+import { BATCH, BOOT_ID, ROW_OVERHEAD } from './workload.js';
 
 const RING_DATA_OFFSET = 8192;
 

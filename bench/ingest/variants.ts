@@ -5,14 +5,14 @@ import { fileURLToPath } from 'node:url';
 import { ringFileName } from '../../src/host/kmes.js';
 import { native } from '../../src/native/addon.js';
 import { openShardWriter } from '../../src/stores/shard.js';
-import { CHECKPOINT_BYTES, ROW_OVERHEAD } from '../../src/stores/shardCommitter.js';
 import { shardFileName } from '../../src/stores/shardFiles.js';
 import { EVENT_SCHEMA } from '../../src/stores/shardSchema.js';
 import { writerPragmas } from '../../src/stores/storeFile.js';
+import { CHECKPOINT_BYTES } from '../../src/stores/walCheckpoint.js';
 import { type Account, account } from './accounting.js';
 import { type Measured, measure } from './measure.js';
 import type { VariantResult, VariantTask } from './variant.js';
-import { BATCH, BOOT_ID, capacityFor, settleDisk } from './workload.js';
+import { BATCH, BOOT_ID, capacityFor, ROW_OVERHEAD, settleDisk } from './workload.js';
 
 export interface Bench {
   /** For databases, on a disk. */

@@ -12,6 +12,8 @@ export const EVENT_BYTES = 77 + EVENT_TYPE.length + PAYLOAD_BYTES;
 
 /** Rows per transaction in every variant. */
 export const BATCH = 10_000;
+/** What the peers, who do not ask SQLite, take a row to cost in the WAL beside its payload, bytes. */
+export const ROW_OVERHEAD = 40;
 export const LIMITS = { maxBatchSize: BATCH, maxBatchLatencyMs: 100 };
 
 /** Events published together by the load generator. */

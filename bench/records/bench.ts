@@ -1,8 +1,8 @@
 /** What bench:logs and bench:metrics have in common: variants, rounds, and the frame around them. */
 import { statSync } from 'node:fs';
 import { loadavg } from 'node:os';
-import { CHECKPOINT_BYTES } from '../../src/stores/recordCommitter.js';
 import { type StoreSchema, writerPragmas } from '../../src/stores/storeFile.js';
+import { CHECKPOINT_BYTES } from '../../src/stores/walCheckpoint.js';
 import { highestRate, offer, type Store, storedPerSecond } from './eventdRun.js';
 import { feel } from './feel.js';
 import { progress, type RecordBenchOptions } from './options.js';

@@ -4,7 +4,8 @@
  * itself, so that it goes on after a restart where it was (ROL-39).
  */
 import { METRIC_SCHEMA } from '../stores/metricSchema.js';
-import { CHECKPOINT_BYTES, RetentionDatabase } from '../stores/retentionDatabase.js';
+import { RetentionDatabase } from '../stores/retentionDatabase.js';
+import { CHECKPOINT_BYTES } from '../stores/walCheckpoint.js';
 import { isDeltaFunction, ROLLUP_FUNCTIONS, type RollupPair } from './pairs.js';
 import { Reopened, RolledUntil, windowStart } from './rollupRows.js';
 

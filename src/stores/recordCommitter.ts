@@ -11,11 +11,7 @@ import type { LeaseId } from './lease.js';
 import { SHARD_TRUNCATED, ShardFileGuard } from './shardFileGuard.js';
 import { errorText, isCorruption, StoreError, sqliteCode } from './storeError.js';
 import { checkStructure, openStore, realPath, type StoreConnection, type StoreSchema } from './storeFile.js';
-
-/** Bytes in the WAL, not yet in the database, that start a checkpoint (LOG-45, MET-57). */
-export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
-/** Further bytes before the next attempt, while a reader keeps one from finishing. */
-const RETRY_BYTES = CHECKPOINT_BYTES / 4;
+import { WalCheckpoint } from './walCheckpoint.js';
 
 /** Codes of a RecordCommitError for files that somebody else has taken away or cut. */
 export const STORE_GONE = 'ERR_STORE_GONE';
@@ -100,6 +96,7 @@ export class RecordCommitter {
   readonly #begin;
   readonly #commit;
   readonly #guard: ShardFileGuard;
+  readonly #checkpoint: WalCheckpoint;
   readonly #files: { readonly database: Stats | undefined; readonly wal: Stats | undefined };
   #damage: StoreDamage = 'none';
   #load: BatchLoad = IDLE_LOAD;
@@ -107,8 +104,6 @@ export class RecordCommitter {
   /** Bytes of a datagram per record, of the last batch: what waits is counted in bytes. */
   #recordBytes = 100;
   #batchRecords = 0;
-  readonly #pageSize: number;
-  #checkpointAt = CHECKPOINT_BYTES;
 
   /** @throws StoreError when the file must not be written */
   constructor({ file, schema, source, table }: RecordCommitterOptions) {
@@ -120,8 +115,7 @@ export class RecordCommitter {
       this.#table = table(this.#db);
       this.#begin = this.#db.prepare('BEGIN IMMEDIATE');
       this.#commit = this.#db.prepare('COMMIT');
-      // An existing file keeps its own.
-      this.#pageSize = Number(this.#db.pragma('page_size', { simple: true }));
+      this.#checkpoint = new WalCheckpoint(this.#db, this.#file);
       this.#guard = new ShardFileGuard(this.#db, this.#file);
       this.#files = { database: found(this.#file), wal: found(`${this.#file}-wal`) };
     } catch (error) {
@@ -270,7 +264,7 @@ export class RecordCommitter {
       const elapsedMs = ended - this.#lastEnd;
       this.#load = observeBatch(this.#load, { rows: records, elapsedMs, commitMs });
       this.#lastEnd = ended;
-      this.#checkpointWhenDue();
+      this.#checkpoint.committed(bytes);
     }
     const { holds, status } = this.#source;
     const waiting = holds ? limits.maxBatchSize : status.waiting / this.#recordBytes;
@@ -282,24 +276,6 @@ export class RecordCommitter {
       finished: status.finished && waiting === 0,
       lingerMs: recordLingerMs(this.#load, limits, waiting),
     };
-  }
-
-  /** PASSIVE checkpoints what it can and never waits for readers (LOG-45, MET-57). */
-  #checkpointWhenDue(): void {
-    if (this.#pendingBytes('NOOP') < this.#checkpointAt) return;
-    const left = this.#pendingBytes('PASSIVE');
-    this.#checkpointAt = left === 0 ? CHECKPOINT_BYTES : left + RETRY_BYTES;
-  }
-
-  /** Page bytes of the WAL that are not in the database, after a checkpoint of this mode. */
-  #pendingBytes(mode: 'NOOP' | 'PASSIVE'): number {
-    try {
-      const [state] = this.#db.pragma(`wal_checkpoint(${mode})`) as { log: bigint; checkpointed: bigint }[];
-      return state === undefined ? 0 : Number(state.log - state.checkpointed) * this.#pageSize;
-    } catch {
-      // The batch is committed and the WAL keeps it. A full or failing disk will show in the next commit.
-      return this.#checkpointAt;
-    }
   }
 }
 

@@ -16,9 +16,6 @@ export const BATCH_LIMIT_MS = 250;
 /** Retention reads pages it has not seen and will not see again. */
 const CACHE_KIB = 1024;
 
-/** Page bytes in the WAL, not yet in the database, that start a checkpoint. */
-export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
-
 /** The batch was interrupted at BATCH_LIMIT_MS and rolled back. */
 export class BatchTooLong extends Error {
   override readonly name = 'BatchTooLong';

@@ -6,12 +6,12 @@
 import { readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { exclusionOf } from './exclusion.js';
-import { CHECKPOINT_BYTES } from './retentionDatabase.js';
 import { ageCutoff, type Probe, sizeCutoff } from './retentionLimits.js';
 import { MetricTable, openMetricTable } from './retentionMetrics.js';
 import { settledSequences } from './retentionSettled.js';
 import { openEventTable, openLogTable, type RetentionTable } from './retentionTables.js';
 import { shardFileIndex } from './shardFiles.js';
+import { CHECKPOINT_BYTES } from './walCheckpoint.js';
 
 /** What one transaction deleted. */
 export interface SweptBatch {

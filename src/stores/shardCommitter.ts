@@ -11,13 +11,8 @@ import { SHARD_TRUNCATED, ShardFileGuard } from './shardFileGuard.js';
 import { INSERT_SEGMENT, INSERT_SYNTHETIC } from './shardSchema.js';
 import { errorText, isCorruption, sqliteCode } from './storeError.js';
 import { gapEvent, type SyntheticEvent } from './synthetic.js';
+import { type CheckpointFailure, WalCheckpoint } from './walCheckpoint.js';
 import { WatermarkWriter } from './watermarks.js';
-
-/** Bytes committed since the last checkpoint that start the next one (ING-63, ING-66). */
-export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
-
-/** What a row costs in the WAL beside its payload: columns, the index entry, page overhead; bytes. */
-export const ROW_OVERHEAD = 40;
 
 /** Rows of the first segment after a failed one, and how the number grows while commits succeed. */
 const FIRST_TRUST = 64;
@@ -88,6 +83,7 @@ export class ShardCommitter {
   readonly #watermarks: WatermarkWriter;
   readonly #guard: ShardFileGuard;
   readonly #announcer: CommitAnnouncer | null;
+  readonly #checkpoint: WalCheckpoint;
   /** The shard's secondary indexes; used by whoever uses the committer, between transactions (IDX-10). */
   readonly indexes: ShardIndexes;
   /** Rowid of the row inserted last. */
@@ -100,10 +96,6 @@ export class ShardCommitter {
   #trusted = Number.POSITIVE_INFINITY;
   #load: BatchLoad = IDLE_LOAD;
   #lastEnd = performance.now();
-  #sinceCheckpoint = 0;
-  /** The last checkpoint failed. */
-  #checkpointFails = false;
-  #checkpointFailure: { readonly code: string; readonly message: string } | null = null;
   /** The file must not be written again, the checkpoint at close included. */
   #damaged = false;
 
@@ -119,6 +111,7 @@ export class ShardCommitter {
     this.#guard = new ShardFileGuard(this.#db, options.file);
     this.#announcer = announcerOf(this.#db, options.commits ?? null);
     this.indexes = new ShardIndexes(this.#db);
+    this.#checkpoint = new WalCheckpoint(this.#db, options.file);
   }
 
   /** Takes a synthetic row for the next transaction (ING-71). Never blocks. */
@@ -159,7 +152,7 @@ export class ShardCommitter {
     this.#settle(batch);
     this.#announcer?.committed(this.#lastId, rows);
     const commitMs = this.#measure(rows, started);
-    this.#checkpointWhenDue(rows, batch.segment?.bytes ?? 0);
+    this.#checkpoint.committed(batch.segment?.bytes ?? 0);
     const waiting = this.#waiting();
     return {
       rows,
@@ -173,10 +166,8 @@ export class ShardCommitter {
   }
 
   /** Why a checkpoint failed: the first failure of a row of them, once (FAIL-11). */
-  takeCheckpointFailure(): { readonly code: string; readonly message: string } | null {
-    const failure = this.#checkpointFailure;
-    this.#checkpointFailure = null;
-    return failure;
+  takeCheckpointFailure(): CheckpointFailure | null {
+    return this.#checkpoint.takeFailure();
   }
 
   /** Closes the connection; SQLite checkpoints the WAL (LIFE-207), but never into a damaged file (FAIL-13). */
@@ -325,30 +316,6 @@ export class ShardCommitter {
       isCorruption(error),
       lost,
     );
-  }
-
-  /** PASSIVE checkpoints what it can and never waits for readers (ING-64, ING-65). */
-  #checkpointWhenDue(rows: number, bytes: number): void {
-    this.#sinceCheckpoint += bytes + rows * ROW_OVERHEAD;
-    if (this.#sinceCheckpoint < CHECKPOINT_BYTES) return;
-    // A full checkpoint lets the next commit start the WAL anew; a partial one is tried again a quarter later.
-    this.#sinceCheckpoint = this.#checkpointed() ? 0 : (CHECKPOINT_BYTES * 3) / 4;
-  }
-
-  #checkpointed(): boolean {
-    try {
-      const [state] = this.#db.pragma('wal_checkpoint(PASSIVE)') as { log: bigint; checkpointed: bigint }[];
-      this.#checkpointFails = false;
-      return state !== undefined && state.log === state.checkpointed;
-    } catch (error) {
-      // The batch is committed and the WAL keeps it; the next checkpoint tries again.
-      if (!this.#checkpointFails) {
-        const message = `${this.#options.file}: checkpoint: ${errorText(error)}`;
-        this.#checkpointFailure = { code: sqliteCode(error) ?? 'ERR_CHECKPOINT', message };
-      }
-      this.#checkpointFails = true;
-      return false;
-    }
   }
 }
 

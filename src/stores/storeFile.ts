@@ -11,6 +11,7 @@ import { messageOf } from '../host/errorMessage.js';
 import { addonPath } from '../native/addon.js';
 import { setStrayWalAside } from './exclusion.js';
 import { errorText, isCorruption, StoreError } from './storeError.js';
+import { CHECKPOINT_BYTES } from './walCheckpoint.js';
 
 export type StoreConnection = Database.Database;
 
@@ -38,13 +39,21 @@ export const SCHEMA_VERSION = '1';
 /** The same table in every store (STO-12, LOG-35, MET-50). */
 export const METADATA_TABLE = 'CREATE TABLE metadata (key TEXT PRIMARY KEY, value TEXT NOT NULL)';
 
+/** What the file of a WAL is cut to when it starts anew after a reader has made it long. */
+export const WAL_KEPT_BYTES = 2 * CHECKPOINT_BYTES;
+
 /**
  * What a writer's connection runs with, beside WAL mode: its durability, its page cache, as negative KiB,
  * and checkpoints that are the writer's own decision (ING-63, LOG-45, MET-57); two mechanisms would fight
  * each other.
  */
 export function writerPragmas({ synchronous, cacheKib }: StoreSchema): readonly string[] {
-  return [`synchronous = ${synchronous}`, `cache_size = -${cacheKib}`, 'wal_autocheckpoint = 0'];
+  return [
+    `synchronous = ${synchronous}`,
+    `cache_size = -${cacheKib}`,
+    'wal_autocheckpoint = 0',
+    `journal_size_limit = ${WAL_KEPT_BYTES}`,
+  ];
 }
 
 /** A writer waits this long, in ms, for a lock that only a retention batch or a closing reader can hold. */

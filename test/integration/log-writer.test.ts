@@ -19,8 +19,8 @@ import Database from 'better-sqlite3';
 import { RecordPipeline } from '../../actors/daemon/recordPipeline.js';
 import { native } from '../../src/native/addon.js';
 import { LOG_PAGE_SIZE, LOG_SCHEMA } from '../../src/stores/logSchema.js';
-import { CHECKPOINT_BYTES } from '../../src/stores/recordCommitter.js';
 import { openStore } from '../../src/stores/storeFile.js';
+import { CHECKPOINT_BYTES } from '../../src/stores/walCheckpoint.js';
 import { BOOT, eventually, LIMITS, PipelineFixture } from '../fixtures/recordPipelines.js';
 
 interface LogRow {

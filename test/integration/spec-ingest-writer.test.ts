@@ -10,8 +10,10 @@ import { readSettings } from '../../src/registry/configuration.js';
 import { checkSetting } from '../../src/registry/settingCheck.js';
 import { settingOf } from '../../src/registry/settings.js';
 import { dwordData, szData } from '../../src/registry/value.js';
-import { CHECKPOINT_BYTES, CommitError, ShardCommitter } from '../../src/stores/shardCommitter.js';
+import { CommitError, ShardCommitter } from '../../src/stores/shardCommitter.js';
+import { WAL_KEPT_BYTES } from '../../src/stores/storeFile.js';
 import { configChangeEvent } from '../../src/stores/synthetic.js';
+import { CHECKPOINT_BYTES, TRICKLE_CHECKPOINT_BYTES } from '../../src/stores/walCheckpoint.js';
 import { type Drain, numbered, RingWorld, TYPE } from '../fixtures/nativeRing.js';
 
 const BOOT = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
@@ -166,11 +168,26 @@ test('[ING-63] [ING-64] [ING-65] [ING-66] the WAL is checkpointed by size, and a
   const grown = statSync(`${writer.file}-wal`).size;
   const after = await load(writer, CHECKPOINT_BYTES);
   assert.ok(after.largestWal <= grown + CHECKPOINT_BYTES * 1.1, 'retried: the WAL starts anew');
+  const cut = statSync(`${writer.file}-wal`).size;
+  assert.ok(grown > WAL_KEPT_BYTES && cut <= WAL_KEPT_BYTES, `of ${grown} bytes ${cut} are kept`);
   const probe = new Database(writer.file);
   t.after(() => probe.close());
   const [state] = probe.pragma('wal_checkpoint(PASSIVE)') as { busy: number; log: number }[];
   assert.equal(state?.busy, 0);
   assert.ok(state.log * 8192 < CHECKPOINT_BYTES * 1.5, `${state.log} frames are left`);
+});
+
+test('[ING-63] [ING-66] events that come one by one are checkpointed by what they write, which is far more than they are', async (t) => {
+  const writer = new Writer(t);
+  let [largest, commits] = [0, 0];
+  for (; commits < 600; commits++) {
+    await writer.hand(1);
+    writer.committer.commit(LIMITS);
+    largest = Math.max(largest, statSync(`${writer.file}-wal`).size);
+  }
+  assert.ok(commits * 16_384 > TRICKLE_CHECKPOINT_BYTES * 2, 'each of them wrote two pages at least');
+  assert.ok(largest > TRICKLE_CHECKPOINT_BYTES * 0.9, `the WAL grew to no more than ${largest} bytes`);
+  assert.ok(largest < TRICKLE_CHECKPOINT_BYTES * 1.2, `the WAL grew to ${largest} bytes`);
 });
 
 test('[ING-61] MaxBatchSize and MaxBatchLatencyMs: type, default and range', () => {
