@@ -3,6 +3,7 @@
  * damaged shard, and the word that the path has to be started again.
  */
 import { basename } from 'node:path';
+import type { CommitFailure } from '../../machines/shardWriter.js';
 import type { ProcessLog } from '../../src/host/processLog.js';
 import { native } from '../../src/native/addon.js';
 import { exclude, setStrayWalAside } from '../../src/stores/exclusion.js';
@@ -32,6 +33,8 @@ export class PathReports {
   readonly #options: PathReportsOptions;
   /** Shards whose exclusion is on record since this start (FAIL-11, FAIL-16). */
   readonly #onRecord = new Set<string>();
+  /** Commits that have failed since the last that did not, of each shard that has such. */
+  readonly #failing = new Map<number, { commits: number; events: number }>();
   /** Shard files that were taken away under their writer. */
   readonly #gone: string[] = [];
 
@@ -45,6 +48,7 @@ export class PathReports {
       case 'commitFailed': {
         const { code, message, lost } = report.failure;
         onCommitFailed(report.shard);
+        this.#countFailure(report.shard, lost);
         if (isDiskFull(report.failure)) onDiskFull();
         log.error(`shard ${report.shard} could not commit: ${message}`, {
           code,
@@ -76,8 +80,25 @@ export class PathReports {
         break;
       case 'commit':
         onCommit(report.shard, report.rows, report.commitMs);
+        this.#endFailures(report.shard);
         break;
     }
+  }
+
+  #countFailure(shard: number, lost: CommitFailure['lost']): void {
+    const { commits, events } = this.#failing.get(shard) ?? { commits: 0, events: 0 };
+    const now = lost.reduce((sum, { first, last }) => sum + Number(last - first) + 1, 0);
+    this.#failing.set(shard, { commits: commits + 1, events: events + now });
+  }
+
+  #endFailures(shard: number): void {
+    const failing = this.#failing.get(shard);
+    if (failing === undefined) return;
+    this.#failing.delete(shard);
+    this.#options.log.info(`shard ${shard} commits again`, {
+      failures: failing.commits,
+      lost: failing.events,
+    });
   }
 
   /** A shard whose damage showed at run time: nobody may write it again, not even after a restart (FAIL-13). */

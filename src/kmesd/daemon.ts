@@ -57,6 +57,10 @@ async function start(
   undo.push(() => directory.release());
   const rings = RingSet.open(native, directory, options.cpus, options.capacity, report);
   undo.push(() => rings.close());
+  // Before this kmesd writes anything itself.
+  const beginning = options.process
+    ? { continued: rings.continued, unobservedSince: rings.newestTimestamp() }
+    : null;
 
   const now = () => performance.now();
   const buckets = new TokenBuckets(options.maxEmitRate, now);
@@ -68,7 +72,7 @@ async function start(
   const stamps = new IdentityStamps(bootId);
   const kmsg = startKmsg(native, options.directory, rings, report, options.kmsg);
   undo.push(() => kmsg.stop());
-  const processes = startProcesses(native, rings, stamps, report, options.process, now);
+  const processes = startProcesses(native, rings, stamps, report, beginning, now);
   undo.push(() => processes.stop());
 
   const wellFormed = (bytes: Uint8Array, depth: number) => native.msgpackValid(bytes, depth);

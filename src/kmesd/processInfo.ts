@@ -11,9 +11,16 @@ export interface ProcessInfo {
   /** Null for kernel threads and where it may not be read. */
   readonly exe: string | null;
   readonly argv: readonly string[];
+  /** The arguments with spaces between them, unquoted. */
+  readonly commandLine: string;
   /** True when the arguments were longer than what is kept. */
   readonly argvTruncated: boolean;
 }
+
+/** The part of it that the arguments make. */
+type Arguments = Pick<ProcessInfo, 'argv' | 'commandLine' | 'argvTruncated'>;
+
+const NO_ARGUMENTS: Arguments = { argv: [], commandLine: '', argvTruncated: false };
 
 export const MAX_ARGV_BYTES = 4096;
 export const MAX_ARGV_COUNT = 64;
@@ -44,12 +51,19 @@ export function readUid(pid: number): number | null {
 }
 
 /** Splits NUL-terminated arguments, keeping at most MAX_ARGV_COUNT of them. */
-export function splitArguments(bytes: Buffer): { argv: string[]; argvTruncated: boolean } {
+export function splitArguments(bytes: Buffer): Arguments {
   const cut = bytes.length > MAX_ARGV_BYTES;
   const kept = bytes.subarray(0, MAX_ARGV_BYTES);
   const parts = kept.toString('utf8').split('\0');
   if (parts.at(-1) === '') parts.pop();
-  return { argv: parts.slice(0, MAX_ARGV_COUNT), argvTruncated: cut || parts.length > MAX_ARGV_COUNT };
+  const argv = parts.slice(0, MAX_ARGV_COUNT);
+  const joined = Buffer.from(argv.join(' '));
+  return {
+    argv,
+    // Bytes that are no UTF-8 take three each: without a bound, too, the event might not fit a small ring.
+    commandLine: joined.toString('utf8', 0, MAX_ARGV_BYTES),
+    argvTruncated: cut || parts.length > MAX_ARGV_COUNT || joined.length > MAX_ARGV_BYTES,
+  };
 }
 
 function readExe(pid: number): string | null {
@@ -60,19 +74,19 @@ function readExe(pid: number): string | null {
   }
 }
 
-function readArguments(pid: number): { argv: string[]; argvTruncated: boolean } {
+function readArguments(pid: number): Arguments {
   let fd: number;
   try {
     fd = openSync(`/proc/${pid}/cmdline`, 'r');
   } catch {
-    return { argv: [], argvTruncated: false };
+    return NO_ARGUMENTS;
   }
   try {
     // One byte more than is kept tells whether there is more.
     const bytes = Buffer.alloc(MAX_ARGV_BYTES + 1);
     return splitArguments(bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, 0)));
   } catch {
-    return { argv: [], argvTruncated: false };
+    return NO_ARGUMENTS;
   } finally {
     closeSync(fd);
   }

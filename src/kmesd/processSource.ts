@@ -9,6 +9,11 @@ import type { Report } from './report.js';
 import type { Ring } from './rings.js';
 import { type MonotonicClock, TokenBuckets } from './tokenBucket.js';
 
+/**
+ * From here on nothing is missing that no `linux.process.lost` tells of. Payload {method, continued} and,
+ * where it is known, {unobserved_since}; see {@link Beginning}.
+ */
+export const BEGIN_TYPE = 'linux.process.begin';
 export const EXEC_TYPE = 'linux.process.exec';
 export const EXIT_TYPE = 'linux.process.exit';
 /** Payload {count, overruns}: events left out, and times the kernel's queue overflowed. */
@@ -20,6 +25,16 @@ const MAX_EVENTS_PER_SECOND = 2000;
 const LOST_REPORT_MS = 1000;
 /** Processes whose identity is remembered from exec to exit. */
 const MAX_REMEMBERED = 4096;
+/** Times in ns, which are bigints, are written as the integers they are. */
+const WIDE_INTEGERS = { useBigInt64: true };
+
+/** What is known of the time before a source begins to listen. */
+export interface Beginning {
+  /** A kmesd ran before this one in the same boot. */
+  readonly continued: boolean;
+  /** When it is last known to have run, ns: starts and exits since may be on record nowhere. */
+  readonly unobservedSince: bigint | null;
+}
 
 /** Packed process events (see PROCESS_RECORD_BYTES), and how often the kernel's queue overflowed meanwhile. */
 export interface ProcessDelivery {
@@ -55,9 +70,15 @@ export class ProcessSource {
     this.#limit = new TokenBuckets(MAX_EVENTS_PER_SECOND, now);
   }
 
-  /** Subscribes. Throws what the feed throws when process events are not available. */
-  start(feed: ProcessFeed): void {
+  /** Subscribes, and puts on record that it has. Throws what the feed throws when process events are not available. */
+  start(feed: ProcessFeed, { continued, unobservedSince }: Beginning): void {
     this.#stopFeed = feed((take) => this.#deliver(take));
+    const payload = { method: 'netlink', continued };
+    this.#write(
+      BEGIN_TYPE,
+      unobservedSince === null ? payload : { ...payload, unobserved_since: unobservedSince },
+      NO_IDENTITY,
+    );
   }
 
   /** Safe twice; losses not yet reported are reported. */
@@ -141,14 +162,19 @@ export class ProcessSource {
   }
 
   #write(type: string, payload: Readonly<Record<string, unknown>>, identity: ProducerIdentity): void {
-    this.#ring.write(ORIGIN_USERSPACE, [{ type: Buffer.from(type), payload: encode(payload) }], identity);
+    this.#ring.write(
+      ORIGIN_USERSPACE,
+      [{ type: Buffer.from(type), payload: encode(payload, WIDE_INTEGERS) }],
+      identity,
+    );
   }
 }
 
 /** A process that ended before it could be looked at leaves only its pid. */
 function execPayload(pid: number, info: ProcessInfo | null): Readonly<Record<string, unknown>> {
-  if (info === null) return { pid, ppid: null, uid: null, comm: null, exe: null, argv: [] };
-  const { parent, uid, comm, exe, argv, argvTruncated } = info;
-  const payload = { pid, ppid: parent, uid, comm, exe, argv };
+  if (info === null)
+    return { pid, ppid: null, uid: null, comm: null, exe: null, argv: [], command_line: null };
+  const { parent, uid, comm, exe, argv, commandLine, argvTruncated } = info;
+  const payload = { pid, ppid: parent, uid, comm, exe, argv, command_line: commandLine };
   return argvTruncated ? { ...payload, argv_truncated: true } : payload;
 }

@@ -17,6 +17,8 @@ export interface StoredEvent {
 
 const DATA_OFFSET = 8192;
 const FIXED_HEADER = 77;
+/** Bytes read from the file at once. */
+const WINDOW_BYTES = 1 << 18;
 
 /**
  * Reads the events of a ring file that nobody writes to meanwhile, oldest first, from position
@@ -24,21 +26,41 @@ const FIXED_HEADER = 77;
  * only the writer itself, between its own writes, may use it. Ends early at an insane event.
  */
 export function* readRing(path: string, from = 0n): Generator<StoredEvent> {
+  for (const { data, position, size } of placesOf(path, from)) {
+    const event = decodeEvent(data.bytes(position, size), position + BigInt(size));
+    if (event === null) return;
+    yield event;
+  }
+}
+
+/**
+ * Timestamp of the newest event of a ring file, null when it holds none. Events are found from the tail
+ * on only, so it looks at each one. For whom, see {@link readRing}.
+ */
+export function newestTimestamp(path: string): bigint | null {
+  let newest: bigint | null = null;
+  for (const { data, position } of placesOf(path, 0n)) {
+    newest = data.bytes(position, FIXED_HEADER).readBigUInt64LE(8);
+  }
+  return newest;
+}
+
+/** Where the events lie, one after the other. */
+function* placesOf(
+  path: string,
+  from: bigint,
+): Generator<{ data: RingData; position: bigint; size: number }> {
   const fd = openSync(path, 'r');
   try {
-    const page = read(fd, 0, 128);
-    const capacity = Number(page.readBigUInt64LE(16));
-    const writePos = page.readBigUInt64LE(64);
-    const tailPos = page.readBigUInt64LE(72);
+    const data = new RingData(fd);
+    const { tailPos, writePos, capacity } = data;
     let position = from > tailPos && from <= writePos ? from : tailPos;
     while (position < writePos) {
-      const prefix = readData(fd, capacity, position, 8);
-      const size = prefix.readUInt32LE(0);
-      if (size < FIXED_HEADER || BigInt(size) > writePos - position || size > capacity) return;
+      const left = writePos - position;
+      const size = left < FIXED_HEADER ? 0 : data.bytes(position, FIXED_HEADER).readUInt32LE(0);
+      if (size < FIXED_HEADER || BigInt(size) > left || size > capacity) return;
+      yield { data, position, size };
       position += BigInt(size);
-      const event = decodeEvent(readData(fd, capacity, position - BigInt(size), size), position);
-      if (event === null) return;
-      yield event;
     }
   } finally {
     closeSync(fd);
@@ -61,6 +83,36 @@ function decodeEvent(bytes: Buffer, end: bigint): StoredEvent | null {
     type: bytes.subarray(FIXED_HEADER, FIXED_HEADER + typeLength).toString('utf8'),
     payload: bytes.subarray(headerSize),
   };
+}
+
+/** The data of an open ring file, read a window at a time. */
+class RingData {
+  readonly #fd: number;
+  readonly capacity: number;
+  readonly writePos: bigint;
+  readonly tailPos: bigint;
+  #window: Buffer = Buffer.alloc(0);
+  /** Ring position of the window. */
+  #start = 0n;
+
+  constructor(fd: number) {
+    const page = read(fd, 0, 128);
+    this.#fd = fd;
+    this.capacity = Number(page.readBigUInt64LE(16));
+    this.writePos = page.readBigUInt64LE(64);
+    this.tailPos = page.readBigUInt64LE(72);
+  }
+
+  /** Bytes before the write position; they stay as they are when others are asked for. */
+  bytes(position: bigint, length: number): Buffer {
+    const offset = Number(position - this.#start);
+    if (offset >= 0 && offset + length <= this.#window.length)
+      return this.#window.subarray(offset, offset + length);
+    const ahead = Math.min(WINDOW_BYTES, this.capacity, Number(this.writePos - position));
+    this.#window = readData(this.#fd, this.capacity, position, Math.max(length, ahead));
+    this.#start = position;
+    return this.#window.subarray(0, length);
+  }
 }
 
 /** The data bytes from a ring position on; the file holds them once, so a run may wrap. */

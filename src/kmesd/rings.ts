@@ -3,6 +3,7 @@ import type { EventSink } from './emission.js';
 import { errnoOf, KmesdError, reasonOf } from './failure.js';
 import type { Report } from './report.js';
 import { type RingDirectory, ringPath } from './ringFiles.js';
+import { newestTimestamp } from './ringReader.js';
 
 /** The producer half of the addon. */
 export type ProducerAddon = Pick<
@@ -32,11 +33,14 @@ export type ResizeResult = { readonly ok: true } | { readonly ok: false; readonl
 export class RingSet {
   readonly #native: ProducerAddon;
   readonly #handles: ProducerHandle[] = [];
+  /** Some ring was there already: a kmesd ran before in this boot. */
+  readonly continued: boolean;
   #rings: readonly Ring[] = [];
   #next = 0;
 
-  private constructor(native: ProducerAddon) {
+  private constructor(native: ProducerAddon, continued: boolean) {
     this.#native = native;
+    this.continued = continued;
   }
 
   /** Opens or creates the rings. Throws KmesdError naming the ring that cannot be used. */
@@ -47,7 +51,7 @@ export class RingSet {
     capacity: number,
     report: Report,
   ): RingSet {
-    const set = new RingSet(native);
+    const set = new RingSet(native, directory.existing.length > 0);
     try {
       set.#open(directory, cpus, capacity);
     } catch (error) {
@@ -82,6 +86,16 @@ export class RingSet {
     const ring = this.#rings[this.#next % this.#rings.length] ?? this.first;
     this.#next += 1;
     return ring;
+  }
+
+  /** Timestamp of the newest event in any of them, ns; null when they hold none. Reads them through. */
+  newestTimestamp(): bigint | null {
+    let newest: bigint | null = null;
+    for (const { path } of this.#rings) {
+      const own = newestTimestamp(path);
+      if (own !== null && (newest === null || own > newest)) newest = own;
+    }
+    return newest;
   }
 
   /** Swaps every ring of another size for one of `capacity` bytes, survivors kept (KMES-142). */

@@ -5,7 +5,7 @@ import { errnoOf, reasonOf } from './failure.js';
 import type { IdentityStamps } from './identity.js';
 import { KmsgCursor } from './kmsgCursor.js';
 import { KmsgSource, openKmsgDevice } from './kmsgSource.js';
-import { type ProcessFeed, ProcessSource } from './processSource.js';
+import { type Beginning, type ProcessFeed, ProcessSource } from './processSource.js';
 import type { Report } from './report.js';
 import { KMSG_CURSOR_FILE } from './ringFiles.js';
 import type { RingSet } from './rings.js';
@@ -51,19 +51,22 @@ export function startKmsg(
   }
 }
 
-/** Starts reporting process starts and exits; where that is not permitted, one warning and no source. */
+/**
+ * Starts reporting process starts and exits; where that is not permitted, one warning and no source.
+ * @param beginning null: the source is off
+ */
 export function startProcesses(
   native: ProcessAddon,
   rings: RingSet,
   stamps: IdentityStamps,
   report: Report,
-  enabled: boolean,
+  beginning: Beginning | null,
   now: MonotonicClock,
 ): RunningSource {
-  if (!enabled) return { state: 'off', ...NOT_RUNNING };
+  if (beginning === null) return { state: 'off', ...NOT_RUNNING };
   const source = new ProcessSource(rings.assign(), stamps, report, now);
   try {
-    source.start(connectorFeed(native));
+    source.start(connectorFeed(native), beginning);
     return { state: 'running', stop: () => source.stop() };
   } catch (error) {
     report.warn(

@@ -139,6 +139,15 @@ test('[FAIL-9] an EIO on the commit of the gap records too: they are kept and st
   assert.equal(fault.hits, 3);
   assertAccounted(world, 2);
   assertLossRecorded(world, run);
+  const lost = world.gaps().reduce((sum, gap) => sum + Number(gap.last) - Number(gap.first) + 1, 0);
+  assert.deepEqual(
+    run
+      .log()
+      .filter(({ msg }) => msg === 'shard 0 commits again')
+      .map((line) => [line.level, line.failures, line.lost]),
+    [[30, failuresOf(run, 0).length, lost]],
+    'the end of the failures is told, once',
+  );
   assert.deepEqual(reportedShards(world), [0], 'failing to store it makes no other (FAIL-11)');
 });
 

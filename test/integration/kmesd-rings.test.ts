@@ -6,7 +6,7 @@ import { parseGuid } from '../../src/host/guid.js';
 import { Configuration } from '../../src/kmesd/configuration.js';
 import { NO_IDENTITY } from '../../src/kmesd/identity.js';
 import { claimRingDirectory, type RingDirectory } from '../../src/kmesd/ringFiles.js';
-import { readRing } from '../../src/kmesd/ringReader.js';
+import { newestTimestamp, readRing } from '../../src/kmesd/ringReader.js';
 import { type ProducerAddon, RingSet } from '../../src/kmesd/rings.js';
 import { TokenBuckets } from '../../src/kmesd/tokenBucket.js';
 import { native } from '../../src/native/addon.js';
@@ -79,6 +79,22 @@ test('[KMES-68] [KMES-110] [KMES-112] a full ring never refuses: the oldest even
     events.map((_, index) => 201 - events.length + index),
   );
   assert.ok(events.every((event) => Buffer.from(event.payload).equals(payload)));
+});
+
+test('[KMES-112] a wrapped ring larger than what is read of it at once reads back whole, up to its newest event', () => {
+  rings = RingSet.open(native, directory, 2, 1 << 20, report);
+  assert.equal(rings.newestTimestamp(), null);
+  const event = { type: Buffer.from('t'), payload: encode('x'.repeat(10_000)) };
+  for (let index = 0; index < 150; index += 1) rings.first.write(0, [event], NO_IDENTITY);
+  const events = [...readRing(rings.first.path)];
+  assert.deepEqual(
+    events.map(({ sequence }) => Number(sequence)),
+    events.map((_, index) => 151 - events.length + index),
+  );
+  assert.ok(events.every(({ payload }) => Buffer.from(payload).equals(event.payload)));
+  const newest = events.at(-1)?.timestamp;
+  assert.equal(newestTimestamp(rings.first.path), newest);
+  assert.equal(rings.newestTimestamp(), newest, 'the other ring is empty');
 });
 
 test('a reader may start at a position it noted earlier', () => {

@@ -14,6 +14,9 @@ import { startKmsg, startProcesses } from '../../src/kmesd/sources.js';
 import { native } from '../../src/native/addon.js';
 import { BOOT_A, type KmesdRun, scratchDirectory, startKmesd, until } from '../fixtures/kmesd.js';
 
+/** The source of the first kmesd of a boot. */
+const FIRST = { continued: false, unobservedSince: null };
+
 let directory: { path: string; remove(): void };
 beforeEach(() => {
   directory = scratchDirectory();
@@ -151,6 +154,7 @@ test('[HOST-77] process starts and exits become events with the identity of that
   assert.equal(exec?.payload.ppid, process.pid);
   assert.equal(exec?.payload.uid, process.geteuid?.());
   assert.deepEqual(exec?.payload.argv, ['/bin/sh', '-c', 'read line; exit 7', 'marker argument']);
+  assert.equal(exec?.payload.command_line, '/bin/sh -c read line; exit 7 marker argument');
   assert.equal(exec?.payload.comm, 'sh');
   const guid = formatGuid(nameGuid(parseGuid(BOOT_A), `${child.pid}:${startTime}`));
   assert.equal(formatGuid(exec?.process ?? new Uint8Array(16)), guid);
@@ -158,6 +162,35 @@ test('[HOST-77] process starts and exits become events with the identity of that
   assert.deepEqual(exit?.payload, { pid: child.pid, exit_code: 7, signal: null });
   assert.equal(formatGuid(exit?.process ?? new Uint8Array(16)), guid);
   await kmesd.end('SIGTERM');
+});
+
+test('[KMES-44] [HOST-77] what went on while kmesd was dead shows as a hole: its process source tells when it begins', async () => {
+  const first = await startKmesd(directory.path, { args: ['--no-kmsg'] });
+  if (!connectorWorks()) {
+    assert.deepEqual(first.events(), [], 'a source that cannot listen begins nothing');
+    await first.end('SIGTERM');
+    return;
+  }
+  await first.end('SIGKILL');
+  const before = first.events();
+  const [begun] = before;
+  assert.equal(begun?.type, 'linux.process.begin');
+  assert.deepEqual(decode(begun.payload), { method: 'netlink', continued: false });
+  const unseen = spawnSync('/bin/true');
+  const second = await startKmesd(directory.path, { args: ['--no-kmsg'] });
+  await second.end('SIGKILL');
+  const after = second.events().slice(before.length);
+  assert.equal(after[0]?.type, 'linux.process.begin');
+  assert.deepEqual(decode(after[0].payload, { useBigInt64: true }), {
+    method: 'netlink',
+    continued: true,
+    unobserved_since: before.at(-1)?.timestamp,
+  });
+  const pids = eventsOf(second, 'linux.process.').map(({ payload }) => payload.pid);
+  assert.ok(!pids.includes(unseen.pid), 'within the hole');
+  const quiet = await startKmesd(directory.path);
+  await quiet.end('SIGTERM');
+  assert.equal(quiet.events().length, before.length + after.length, 'no source, no event');
 });
 
 test('a killed process tells its signal; threads and forks make no events', async () => {
@@ -174,6 +207,7 @@ test('a killed process tells its signal; threads and forks make no events', asyn
     await client.emit('test.done', encode(1));
     client.close();
     const kinds = new Set(eventsOf(kmesd, 'linux.').map(({ type }) => type));
+    kinds.delete('linux.process.begin');
     assert.ok([...kinds].every((kind) => kind === 'linux.process.exec' || kind === 'linux.process.exit'));
   } else {
     assert.match(kmesd.stderr(), /no linux\.process events/);
@@ -199,7 +233,7 @@ test('[KMES-44] after an overflow of the kernel queue the connector is watched a
       return () => void open.delete(index);
     },
   };
-  const source = startProcesses(connector, rings, new IdentityStamps(boot), report, true, () => 0);
+  const source = startProcesses(connector, rings, new IdentityStamps(boot), report, FIRST, () => 0);
   watchers[0]?.();
   assert.deepEqual([...open], [0]);
   overruns = 2;
@@ -207,9 +241,13 @@ test('[KMES-44] after an overflow of the kernel queue the connector is watched a
   assert.deepEqual([...open], [1]);
   source.stop();
   assert.equal(open.size, 0);
-  const [event] = [...readRing(rings.first.path)];
-  assert.equal(event?.type, 'linux.process.lost');
-  assert.deepEqual(decode(event?.payload ?? new Uint8Array(0)), { count: 0, overruns: 2 });
+  assert.deepEqual(
+    [...readRing(rings.first.path)].map(({ type, payload }) => [type, decode(payload)]),
+    [
+      ['linux.process.begin', { method: 'netlink', continued: false }],
+      ['linux.process.lost', { count: 0, overruns: 2 }],
+    ],
+  );
   rings.close();
   claimed.release();
 });

@@ -74,7 +74,10 @@ test('[HOST-77] an exec is described from /proc and stamped with the process it 
   assert.equal(event?.payload.ppid, process.ppid);
   assert.equal(event?.payload.uid, process.geteuid?.());
   assert.equal(event?.payload.exe, process.execPath);
-  assert.equal(Array.isArray(event?.payload.argv) ? event.payload.argv[0] : null, process.argv0);
+  const { argv } = event?.payload ?? {};
+  assert.ok(Array.isArray(argv));
+  assert.equal(argv[0], process.argv0);
+  assert.equal(event?.payload.command_line, argv.join(' '));
   const startTime = readProcessStat(process.pid)?.startTime ?? '';
   assert.deepEqual(event?.identity, stamps.of(process.geteuid?.() ?? -1, { pid: process.pid, startTime }));
 });
@@ -96,6 +99,7 @@ test('[KMES-40] a process that is gone already is reported with the null identit
     comm: null,
     exe: null,
     argv: [],
+    command_line: null,
   });
   assert.deepEqual(written[1]?.payload, { pid: NOBODY, exit_code: 0, signal: 9 });
   assert.deepEqual(written[1]?.identity?.process, new Uint8Array(16));
@@ -115,11 +119,17 @@ test('a storm is bounded per second and what is left out is counted', () => {
 test('arguments are bounded in number and bytes', () => {
   assert.deepEqual(splitArguments(Buffer.from('ls\0-l\0\0')), {
     argv: ['ls', '-l', ''],
+    commandLine: 'ls -l ',
     argvTruncated: false,
   });
-  assert.deepEqual(splitArguments(Buffer.alloc(0)), { argv: [], argvTruncated: false });
+  assert.deepEqual(splitArguments(Buffer.alloc(0)), { argv: [], commandLine: '', argvTruncated: false });
   const many = splitArguments(Buffer.from('a\0'.repeat(MAX_ARGV_COUNT + 1)));
   assert.deepEqual([many.argv.length, many.argvTruncated], [MAX_ARGV_COUNT, true]);
+  assert.equal(many.commandLine.length, 2 * MAX_ARGV_COUNT - 1);
   const long = splitArguments(Buffer.alloc(MAX_ARGV_BYTES + 1, 'a'));
   assert.deepEqual([long.argv[0]?.length, long.argvTruncated], [MAX_ARGV_BYTES, true]);
+  assert.equal(long.commandLine.length, MAX_ARGV_BYTES);
+  const binary = splitArguments(Buffer.alloc(MAX_ARGV_BYTES, 0xff));
+  assert.ok(Buffer.byteLength(binary.commandLine) < MAX_ARGV_BYTES + 3, 'what is no UTF-8 grows');
+  assert.equal(binary.argvTruncated, true);
 });
