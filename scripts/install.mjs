@@ -9,7 +9,16 @@
 //
 // Needs `npm run build` before. Running it again replaces what it laid out, and keeps the hive.
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, extname, isAbsolute, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -123,6 +132,20 @@ function installLibrary(home) {
   write(join(home, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
 }
 
+/** All of docs/: its pages name one another, decisions and requirements. */
+function installPages(home) {
+  for (const page of readdirSync(join(root, 'docs'), { recursive: true }))
+    if (extname(page) === '.md')
+      write(join(home, page), withoutDeadLinks(page, source('docs', page).toString()));
+}
+
+/** What lies outside of docs/ is not installed: of a link to it the text stays. */
+function withoutDeadLinks(page, markdown) {
+  return markdown.replace(/\[([^\]]+)\]\(([^)]+)\)/g, (link, text, target) =>
+    join(dirname(page), target).startsWith('..') ? text : link,
+  );
+}
+
 /** Finds its library beside itself, so that a staged tree runs where it stands. */
 function wrapper(program, home, folder) {
   const library = relative(below(folder), home);
@@ -162,8 +185,7 @@ function main() {
     write(below(folder, program), wrapper(program, home, folder), 0o755);
   for (const page of ['evctl.1', 'devhost.1', 'eventd.8', 'kmesd.8'])
     write(below('share', 'man', `man${extname(page).slice(1)}`, page), source('packaging', 'man', page));
-  for (const page of ['operations.md', 'configuration.md', 'security.md', 'kmesd.md', 'evctl.md'])
-    write(below('share', 'doc', 'eventd', page), source('docs', page));
+  installPages(below('share', 'doc', 'eventd'));
   write(below('share', 'bash-completion', 'completions', 'evctl'), completion('bash'));
   write(below('share', 'zsh', 'site-functions', '_evctl'), completion('zsh'));
   for (const [file, place] of [

@@ -3,26 +3,10 @@
 //   node scripts/list-settings.mjs               writes docs/configuration.md
 //   node scripts/list-settings.mjs --check       fails when docs/configuration.md is out of date
 //   --out FILE                                   another file than docs/configuration.md
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { SETTING_NAMES, SETTINGS } from '../dist/src/registry/settings.js';
 import { writeOrCheck } from './generated-file.mjs';
 
 const TYPES = { path: 'REG_SZ', dword: 'REG_DWORD', qword: 'REG_QWORD', names: 'REG_MULTI_SZ' };
-
-/** Names the actors read. What nobody reads is checked at start and otherwise has no effect yet. */
-function namesInUse() {
-  const actors = fileURLToPath(new URL('../actors', import.meta.url));
-  const code = readdirSync(actors, { recursive: true })
-    .filter((name) => name.endsWith('.ts'))
-    .map((name) => readFileSync(join(actors, name), 'utf8'))
-    .join('\n')
-    .replace(/\/\*.*?\*\/|\/\/[^\n]*|'(?:\\.|[^'\\\n])*'/gs, '');
-  return new Set(
-    SETTING_NAMES.filter((name) => new RegExp(`\\.${name}\\b|[{,]\\s*${name}\\s*[,}]`).test(code)),
-  );
-}
 
 function defaultOf(setting) {
   if (setting.required) return 'none, required';
@@ -39,8 +23,8 @@ function rangeOf(setting) {
   return `${setting.min} to ${setting.max}`;
 }
 
-function table(names) {
-  const rows = names.map((name) => {
+function table() {
+  const rows = SETTING_NAMES.map((name) => {
     const setting = SETTINGS[name];
     const cells = [
       `\`${name}\``,
@@ -60,16 +44,11 @@ function table(names) {
   ].join('\n');
 }
 
-const used = namesInUse();
 const page = [
   '# Configuration values',
   'Generated from `src/registry/settings.ts` by `node scripts/list-settings.mjs`; do not edit. How to set them: [operations.md](operations.md#configuration).',
   'All values live below the registry key `Machine\\System\\eventd`. A value of the wrong type or out of range is never clamped: at the start a required one stops eventd and an optional one gives way to its default with a warning; later the value in force stays.',
-  '## In force',
-  table(SETTING_NAMES.filter((name) => used.has(name))),
-  '## Checked, without effect yet',
-  'These belong to parts that are not there yet (adaptive indexes, rollups, STREAM).',
-  table(SETTING_NAMES.filter((name) => !used.has(name))),
+  table(),
 ].join('\n\n');
 
 process.exitCode = writeOrCheck(

@@ -25,7 +25,24 @@ export function knownColumns(query: Query | null): KnownColumns | null {
     const names = [...new Set(groups.map(({ name }) => name)), ...(key === null ? [] : [key])];
     return { names, complete: true, grouped: groups.length > 0 };
   }
-  switch (query.mode) {
+  return plainColumns(query.mode);
+}
+
+/**
+ * The columns of a query's records as CSV: where a stream (`--follow`, too) begins with an aggregation, also those
+ * of the records behind it, which are as they were committed (STR-7).
+ */
+export function csvColumns(query: Query | null, stream: boolean): KnownColumns | null {
+  const known = knownColumns(query);
+  if (known === null || query === null || query.mode === 'INDEX' || query.mode === 'METRIC') return known;
+  if (!stream || query.aggregation === null || query.select !== null) return known;
+  const plain = plainColumns(query.mode);
+  return { ...plain, names: [...new Set([...known.names, ...plain.names])] };
+}
+
+/** The keys of records that nothing shapes. */
+function plainColumns(mode: Exclude<Query['mode'], 'INDEX'>): KnownColumns {
+  switch (mode) {
     case 'EVENTS':
       return { names: EVENT_COLUMNS, complete: false, grouped: false };
     case 'LOGS':

@@ -15,6 +15,7 @@ import { ConnectionFailure, checkPath } from '../wire/client.js';
 import { type CommandContext, CommandFailure, namedRegistry } from './context.js';
 import { linesOf } from './inspectCommand.js';
 import { UsageError } from './options.js';
+import { Patience } from './patience.js';
 import { jsonString, type Paint, padTo, visible } from './terminal.js';
 
 /** Settings, and who told them. */
@@ -63,15 +64,19 @@ async function ask(context: CommandContext, source: RegistrySource): Promise<Con
   const path = context.options.get('debug-socket') ?? '';
   checkPath(path);
   try {
-    return await fromEventd(path, context.signal);
+    return await fromEventd(context, path);
   } catch (error) {
     if (!(error instanceof ConnectionFailure || error instanceof CommandFailure)) throw error;
     return fromRegistry(source, error.message);
   }
 }
 
-async function fromEventd(path: string, signal: AbortSignal): Promise<Configuration> {
-  for await (const line of linesOf(path, signal, () => false)) {
+async function fromEventd(context: CommandContext, path: string): Promise<Configuration> {
+  const patience = new Patience(context, path);
+  for await (const line of patience.watch(
+    linesOf(path, patience.signal, () => false),
+    false,
+  )) {
     const message = line === null ? null : parsed(line);
     if (message?.type === '@eventd.refused') throw new CommandFailure(`${path}: ${String(message.reason)}`);
     if (line === null || message?.type === '@eventd.ready') break;

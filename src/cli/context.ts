@@ -32,6 +32,8 @@ export interface CommandContext {
   readonly paint: Paint;
   /** Plans a query the way eventd does. */
   readonly plan: PlanQuery;
+  /** Tells something on standard error, in a line of its own, and goes on. */
+  readonly warn: (text: string) => void;
   /** Aborts on SIGINT and when standard output is closed. */
   readonly signal: AbortSignal;
 }

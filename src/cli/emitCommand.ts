@@ -13,6 +13,9 @@ const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 /** Longest input line; an event holds 64 KiB, its JSON text may be a few times that. */
 const MAX_LINE = 1024 * 1024;
 
+/** The msgpack byte of nil. */
+const NIL = 0xc0;
+
 const FIRST_BACKOFF_MS = 5;
 const MAX_BACKOFF_MS = 1000;
 /** Refusals in a row before giving up, about half a minute. */
@@ -54,11 +57,13 @@ export async function runEmit(
     throw new UsageError('emit takes a TYPE and one JSON value (in quotes), or -');
   if (type === '') throw new UsageError('TYPE must not be empty');
   // Judged before connecting: a typing mistake should not need a running kmesd to be found.
-  const single = json === '-' ? null : item(type, json, 'JSON');
+  const checked = unsearchableTold(context.warn);
+  const read = (text: string, where: string): Item => checked(item(type, text, where));
+  const single = json === '-' ? null : read(json, 'JSON');
   const emitter = await connect(join(context.options.get('kmes') ?? '', 'emit.sock'));
   try {
     if (single !== null) await emitAll(emitter, [single], context.signal);
-    else await emitLines(emitter, type, context.stdin, context.signal);
+    else await emitLines(emitter, read, context.stdin, context.signal);
   } finally {
     await emitter.close();
   }
@@ -73,13 +78,31 @@ function item(type: string, json: string, where: string): Item {
   }
 }
 
+/** Tells of the first payload that queries will neither find nor show: only a map has fields (QL-44). */
+function unsearchableTold(warn: CommandContext['warn']): (entry: Item) => Item {
+  let isTold = false;
+  return (entry) => {
+    if (isTold || hasFields(entry.payload)) return entry;
+    isTold = true;
+    warn(
+      `warning: ${entry.where}: the payload is no JSON object; it is stored, but queries cannot search or show it`,
+    );
+    return entry;
+  };
+}
+
+/** A map, or nil: with nothing in it, nothing is missed. */
+function hasFields([head = NIL]: Uint8Array): boolean {
+  return head === NIL || (head & 0xf0) === 0x80 || head === 0xde || head === 0xdf;
+}
+
 /**
  * Emits one event per non-blank line, in batches of what has arrived. Lines before a bad one are
  * emitted, the ones after it are not.
  */
 async function emitLines(
   emitter: Emitter,
-  type: string,
+  read: (line: string, where: string) => Item,
   input: Readable,
   signal: AbortSignal,
 ): Promise<void> {
@@ -90,7 +113,7 @@ async function emitLines(
       number++;
       if (line.trim() === '') continue;
       try {
-        batch.push(item(type, line, `standard input, line ${number}`));
+        batch.push(read(line, `standard input, line ${number}`));
       } catch (error) {
         await emitAll(emitter, batch, signal);
         throw error;

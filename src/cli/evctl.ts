@@ -50,6 +50,7 @@ export async function evctl(
         stdout: streams.stdout,
         paint: paintFor(terminal, colorMode(options), env),
         plan,
+        warn: (text) => void streams.stderr.write(`evctl: ${visible(text)}\n`),
         signal: AbortSignal.any([interrupted, output.failed]),
       };
       // Whatever became of the copy of its output, what the command ended with counts.

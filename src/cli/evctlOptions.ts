@@ -63,6 +63,18 @@ export const EVCTL_OPTIONS: readonly OptionRow[] = [
     help: 'stores for --explain: DIR/events, DIR/logs.db, DIR/metrics.db',
     commands: [QUERY],
   },
+  {
+    name: 'timeout',
+    value: 'SECONDS',
+    help: 'give up when eventd sends nothing for so long; of a stream the first message counts',
+    commands: [QUERY],
+  },
+  {
+    name: 'timeout',
+    value: 'SECONDS',
+    help: 'give up when eventd does not answer within this time',
+    commands: ['inspect', 'config'],
+  },
   { name: 'full', help: 'long values and texts whole (pretty)', commands: [QUERY] },
   { name: 'local', help: 'local time instead of UTC (pretty)', commands: [QUERY, 'inspect'] },
   {

@@ -7,6 +7,7 @@ import { InspectModel } from './inspectModel.js';
 import { rollupsText } from './inspectRollups.js';
 import { figuresLine, TransitionLines, treeText } from './inspectText.js';
 import { UsageError } from './options.js';
+import { Patience } from './patience.js';
 import { escapeUnsafe } from './terminal.js';
 
 /** The initial burst is over when nothing came for this long. */
@@ -34,9 +35,12 @@ export async function runInspect(context: CommandContext): Promise<void> {
   const path = options.get('debug-socket') ?? '';
   checkPath(path);
   const follow = options.has('follow');
+  const patience = new Patience(context, path);
   const view = options.has('json') ? new RawView() : new TableView(context, report);
   try {
-    for await (const line of linesOf(path, signal, () => view.isReady)) {
+    // What comes after the first line has a rule of its own: silence ends the burst.
+    const lines = linesOf(path, patience.signal, () => view.isReady);
+    for await (const line of patience.watch(lines, false)) {
       const text = line === null ? view.ready() : view.line(line);
       if (view.refused !== null) throw new CommandFailure(`${path}: ${view.refused}`);
       if (text !== null) await output.write(text);

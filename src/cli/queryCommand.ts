@@ -2,16 +2,17 @@
 import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { ConnectionFailure, type EventRecord, QueryFailure, queryMessages } from '../wire/client.js';
-import { knownColumns } from './columns.js';
+import { csvColumns, knownColumns } from './columns.js';
 import { type CommandContext, CommandFailure, EXIT, Interrupted } from './context.js';
 import { CsvWriter } from './csv.js';
 import { jsonLine } from './jsonl.js';
 import { UsageError } from './options.js';
 import { Pager, pagerCommand } from './pager.js';
 import { Past } from './past.js';
+import { Patience } from './patience.js';
 import { PrettyPrinter } from './pretty.js';
 import { type Ask, composeQuery, refusal } from './queryText.js';
-import { TablePrinter } from './table.js';
+import { StreamedTable, TablePrinter } from './table.js';
 
 /** The largest MaxQueryMessageBytes (WIRE-3): no eventd takes a longer query. */
 const MAX_QUERY_BYTES = 16 * 1024 * 1024;
@@ -33,6 +34,8 @@ export async function runQuery(context: CommandContext): Promise<void> {
   if (text.trim() === '') throw new UsageError('the query is empty');
   const ask = composeQuery(text, options);
   if (options.has('explain')) return (await import('./explain.js')).runExplain(context, ask);
+  const path = options.get('socket') ?? '';
+  const patience = new Patience(context, path);
   const writer = await writerFor(context, ask);
   if (ask.stream) output.bePatient();
   else page(context);
@@ -41,7 +44,8 @@ export async function runQuery(context: CommandContext): Promise<void> {
     for (const records of messages) await write(context, writer.message(records));
   };
   try {
-    for await (const records of queryMessages(options.get('socket') ?? '', ask.text, { signal }))
+    const messages = queryMessages(path, ask.text, { signal: patience.signal });
+    for await (const records of patience.watch(messages, !ask.stream))
       await show(past?.add(records) ?? [records]);
     await write(context, writer.end?.() ?? '');
   } catch (error) {
@@ -93,7 +97,7 @@ async function readText(stream: Readable, name: string): Promise<string> {
   }
 }
 
-async function writerFor(context: CommandContext, { query }: Ask): Promise<RecordWriter> {
+async function writerFor(context: CommandContext, { query, stream }: Ask): Promise<RecordWriter> {
   const { options, paint, terminal } = context;
   const format = options.get('format');
   if (options.has('chart')) {
@@ -102,7 +106,6 @@ async function writerFor(context: CommandContext, { query }: Ask): Promise<Recor
     const { ChartWriter } = await import('./chart.js');
     return new ChartWriter(context);
   }
-  const known = knownColumns(query);
   switch (format) {
     case 'jsonl':
       return { message: (records) => records.map(jsonLine).join('') };
@@ -110,10 +113,14 @@ async function writerFor(context: CommandContext, { query }: Ask): Promise<Recor
       if (terminal) throw new UsageError('msgpack is not for terminals; redirect standard output');
       return { message: (records) => records.map(({ raw }) => raw) };
     case 'csv':
-      return new CsvWriter(known, terminal);
+      return new CsvWriter(csvColumns(query, stream), terminal);
     default: {
       const look = { paint, local: options.has('local'), full: options.has('full') };
-      return known?.grouped === true ? new TablePrinter(known.names, look) : new PrettyPrinter(look);
+      const lines = new PrettyPrinter(look);
+      const known = knownColumns(query);
+      if (known?.grouped !== true) return lines;
+      const table = new TablePrinter(known.names, look);
+      return stream ? new StreamedTable(table, lines) : table;
     }
   }
 }

@@ -1,7 +1,7 @@
 /** Groups of an aggregation as a table: a header, numbers to the right. */
 import type { EventRecord } from '../wire/client.js';
 import type { MsgpackValue } from '../wire/msgpackReader.js';
-import type { PrettyOptions } from './pretty.js';
+import type { PrettyOptions, PrettyPrinter } from './pretty.js';
 import { displayWidth, padTo, visible } from './terminal.js';
 import { SHORT, shortText, timeText, WHOLE } from './valueText.js';
 
@@ -51,6 +51,26 @@ export class TablePrinter {
     if (value === undefined) return '';
     if (name === 'timestamp' && typeof value === 'bigint') return timeText(value, this.#options.local);
     return shortText(value, this.#options.full ? WHOLE : SHORT);
+  }
+}
+
+/**
+ * A stream of groups: they are what it begins with, and an empty message ends them (STR-4). The records
+ * that follow are as they were committed (STR-7), so they are lines.
+ */
+export class StreamedTable {
+  readonly #groups: TablePrinter;
+  readonly #lines: PrettyPrinter;
+  #isOver = false;
+
+  constructor(groups: TablePrinter, lines: PrettyPrinter) {
+    this.#groups = groups;
+    this.#lines = lines;
+  }
+
+  message(records: readonly EventRecord[]): string {
+    if (records.length === 0) this.#isOver = true;
+    return this.#isOver ? this.#lines.message(records) : this.#groups.message(records);
   }
 }
 

@@ -11,7 +11,7 @@ import { EVENTD_KEY, foldName, foldPath, SECURITY_KEY, splitKeyPath } from './na
 import { RegistryError } from './registryError.js';
 import { SECURITY_DEFAULTS } from './securityDefaults.js';
 import { checkSetting, encodeSetting, expectedOf } from './settingCheck.js';
-import { SETTING_NAMES, type Setting, settingOf } from './settings.js';
+import { SETTING_NAMES, type Setting, type SettingValue, settingOf } from './settings.js';
 import { binaryData, type RegistryData, type RegistryValue, szData } from './value.js';
 
 /** Wrong usage of a command; programs exit with 2. `code` is always `ERR_USAGE`. */
@@ -30,6 +30,9 @@ export const REGISTRY_USAGE = {
 } as const;
 
 export type RegistryCommand = keyof typeof REGISTRY_USAGE;
+
+/** 10 MiB: every setting that is a QWORD is a limit in bytes. */
+const EXAMPLE_BYTES = 10n * 1024n * 1024n;
 
 const COMMANDS: Readonly<
   Record<RegistryCommand, (file: string, args: readonly string[]) => Promise<string>>
@@ -175,8 +178,11 @@ function requireKey(hive: Hive, path: string): HiveKey {
 
 function requireValue(hive: Hive, path: string, name: string): RegistryData {
   const value = requireKey(hive, path).values.get(foldName(name));
-  if (value === undefined) throw new RegistryError('ENOENT', `no value ${quoteName(name)} in ${path}`);
-  return value;
+  if (value !== undefined) return value;
+  const setting = isEventdKey(path) ? settingName(name) : undefined;
+  const standard = setting === undefined ? null : settingOf(setting).default;
+  const hint = standard === null ? '' : `; the default is ${plainText(standard)}`;
+  throw new RegistryError('ENOENT', `no value ${quoteName(name)} in ${path}${hint}`);
 }
 
 function listValues(key: HiveKey): string[] {
@@ -203,10 +209,37 @@ function parseValue(text: string): RegistryData {
 }
 
 function parseSetting(name: string, setting: Setting, text: string): RegistryData {
-  const data = plainSetting(setting, text) ?? parseValue(text);
+  const data = plainSetting(setting, text) ?? parseHiveSetting(name, setting, text);
   const check = checkSetting(setting, data);
   if (check.valid) return data;
   throw new RegistryUsageError(`${name}: found ${check.found}, expected ${expectedOf(setting)}`);
+}
+
+/** Hive syntax; what is neither that nor the shorthand is told what the setting takes. */
+function parseHiveSetting(name: string, setting: Setting, text: string): RegistryData {
+  if (/^("|-$|(dword|qword|hex|multi|sddl):|hex\()/.test(text)) return parseValue(text);
+  throw new RegistryUsageError(`${name} takes ${shorthandOf(setting)}`);
+}
+
+/** The shorthand of {@link plainSetting} in words. */
+function shorthandOf(setting: Setting): string {
+  switch (setting.type) {
+    case 'path':
+      return 'an absolute path, such as /run/eventd/name.sock';
+    case 'names':
+      return 'names with commas between them, such as wheel,adm';
+    case 'qword':
+      return `a whole number of ${setting.unit}, such as ${EXAMPLE_BYTES}`;
+    case 'dword': {
+      const unit = setting.unit === '' ? '' : ` of ${setting.unit}`;
+      return `a whole number${unit} from ${setting.min} to ${setting.max}, such as ${setting.default}`;
+    }
+  }
+}
+
+/** A value as the shorthand writes it. */
+function plainText(value: NonNullable<SettingValue>): string {
+  return typeof value === 'object' ? value.join(',') || 'none' : String(value);
 }
 
 /** The shorthand a known setting takes, or null when the text must be hive syntax. */

@@ -72,7 +72,7 @@ export class QueryFailure extends Error {
   override readonly name = 'QueryFailure';
   /** The class the text begins with; null when this client does not know it. */
   readonly class: ErrorClass | null;
-  /** The text behind the class and its colon. */
+  /** What is wrong: the text behind the class, its colon and the position. */
   readonly detail: string;
   /** For parse errors: 1-based character position in the query text. */
   readonly position: number | null;
@@ -80,10 +80,10 @@ export class QueryFailure extends Error {
   constructor(text: string) {
     super(text);
     this.class = ERROR_CLASSES.find((name) => text.startsWith(`${name}:`)) ?? null;
-    this.detail = this.class === null ? text : text.slice(this.class.length + 1).trim();
-    const found =
-      this.class === 'parse error' ? /\b(?:position|character) (\d{1,9})\b/.exec(this.detail) : null;
+    const rest = this.class === null ? text : text.slice(this.class.length + 1).trim();
+    const found = this.class === 'parse error' ? /^character (\d{1,9}): /.exec(rest) : null;
     this.position = found === null ? null : Number(found[1]);
+    this.detail = found === null ? rest : rest.slice(found[0].length);
   }
 }
 
@@ -225,6 +225,7 @@ export function checkPath(path: string): void {
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'no such socket; is it running?',
+  EAGAIN: 'too many connections wait there; does it hang?',
   ECONNREFUSED: 'nobody listens there; is it running?',
   EACCES: 'permission denied',
   ECONNRESET: 'connection reset by the other side',

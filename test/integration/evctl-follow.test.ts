@@ -92,6 +92,43 @@ for (const [frame, words] of [
     assert.equal(result.stdout.toString().split('\n').length, 2);
   });
 
+test('[STR-7] [STR-4] the groups a stream begins with are a table, the records behind them ordinary lines', async () => {
+  const group: WireRecord = { event_type: 'demo.tick', count: 2n };
+  await using server = await startWireServer((query, socket) => {
+    const raw = query.startsWith('LOGS')
+      ? { timestamp: T, origin: 'loregd', is_error: false, message: 'hello', boot_id: null }
+      : { ...event(3n), pid: 42n };
+    const first = query.startsWith('LOGS') ? { origin: 'loregd', count: 2n } : group;
+    const frames = [encodeResult([first]), encodeResult([]), encodeResult([raw]), encodeError('timeout: x')];
+    socket.end(Buffer.concat(frames));
+  });
+  const shown = async (query: string, ...args: string[]) =>
+    (await runProgram('evctl', ['-s', server.path, '-f', ...args, query]).done).stdout.toString();
+  const time = '2026-05-01T12:00:01.123456';
+  assert.equal(
+    await shown('EVENTS COUNT BY event_type'),
+    `event_type  count\ndemo.tick       2\n${time}Z  0/3  demo.tick  pid=42\n`.replace('456Z', '459Z'),
+  );
+  assert.equal(
+    await shown('LOGS COUNT BY origin'),
+    `origin  count\nloregd      2\n${time}Z  loregd   hello\n`,
+  );
+  assert.equal(
+    await shown('EVENTS COUNT BY event_type', '-o', 'csv'),
+    'event_type,count,timestamp,cpu_id,sequence,origin_class,effective_token_guid,true_token_guid,process_guid,boot_id,*\r\n' +
+      'demo.tick,2,,,,,,,,,\r\n' +
+      `demo.tick,,${time}789Z,0,3,0,,,,,"{""pid"":42}"\r\n`.replace('456789Z', '459789Z'),
+  );
+  assert.equal(
+    await shown('LOGS COUNT BY origin', '-o', 'csv'),
+    `origin,count,timestamp,is_error,message,boot_id\r\nloregd,2,,,,\r\nloregd,,${time}789Z,false,hello,\r\n`,
+  );
+  assert.match(
+    await shown('EVENTS COUNT BY event_type', '-o', 'jsonl'),
+    /^{[^}]*"count":2}\n{"timestamp".*"pid":42}\n$/,
+  );
+});
+
 test('[STR-11] a stopped reader of evctl does not hold up the stream', { timeout: 20_000 }, async () => {
   const many = encodeResult(Array.from({ length: 1000 }, (_, i) => event(BigInt(i))));
   const frames = 40;

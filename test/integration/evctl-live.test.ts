@@ -70,7 +70,7 @@ test('[HOST-10] [HOST-24] [HOST-76] on a real host, events go from evctl emit th
   assert.equal(json.stdout.toString(), '{"n":18446744073709551615}\n');
 
   const refused = await runProgram('evctl', ['emit', '--kmes', kmes, 'live.bad', '-'], {
-    input: '1\n\n{"a":}\n3\n',
+    input: '{}\n\n{"a":}\n3\n',
   }).done;
   assert.deepEqual(
     [refused.code, refused.stderr],

@@ -104,6 +104,24 @@ test('no eventd: one line that says so, exit 1', async () => {
   assert.match(result.stderr, /^evctl: .*none\.sock: no such socket; is it running\?\n$/);
 });
 
+test('[WIRE-9] --timeout ends the wait for an eventd that says nothing, exit 1', async () => {
+  await using silent = await startServer(() => undefined);
+  const failure = `evctl: ${silent.path}: eventd has not answered within 0.1 s (--timeout)\n`;
+  const forms = [
+    ['-s', silent.path, 'EVENTS TAKE 1'],
+    ['-s', silent.path, '-f', 'EVENTS'],
+    ['inspect', '--debug-socket', silent.path],
+  ];
+  const results = await Promise.all(
+    forms.map((form) => runProgram('evctl', [...form, '--timeout', '0.1']).done),
+  );
+  for (const { code, stderr } of results) assert.deepEqual([code, stderr], [1, failure]);
+  await using halting = await startWireServer((_, socket) => socket.write(encodeResult([event])));
+  const halted = await runProgram('evctl', ['-s', halting.path, '--timeout', '0.1', 'EVENTS']).done;
+  assert.equal(halted.stderr, failure.replace(silent.path, halting.path));
+  assert.match(halted.stdout.toString(), /kacs.denied/);
+});
+
 test('[WIRE-9] a connection lost in the middle: exit 1', async () => {
   await using server = await answering(encodeResult([event]));
   const result = await runProgram('evctl', ['-s', server.path, 'EVENTS']).done;

@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { inspectHive } from '../../src/registry/hiveFile.js';
@@ -69,6 +69,38 @@ test('an installation has programs, units, pages, completions and a seed, and no
     assert.ok(!packages.includes(name), name);
   for (const file of readdirSync(lib('eventd'), { recursive: true }) as string[])
     assert.ok(!/\.(map|c|h|cc|cpp|o)$/.test(file), file);
+});
+
+/** Links of a page to files, or headings of pages, that are not there. */
+function deadLinks(page: string): string[] {
+  return [...readFileSync(page, 'utf8').matchAll(/\[[^\]]+\]\(([^)]+)\)/g)].flatMap(([, link = '']) => {
+    const [path = '', heading] = link.split('#');
+    if (/^[a-z]+:/.test(path)) return [];
+    const target = path === '' ? page : join(dirname(page), path);
+    const isThere = existsSync(target) && (heading === undefined || headingsOf(target).includes(heading));
+    return isThere ? [] : [`${page}: ${link}`];
+  });
+}
+
+/** Headings of a page, as links name them. */
+function headingsOf(page: string): string[] {
+  return [...readFileSync(page, 'utf8').matchAll(/^#+ (.+)$/gm)].map(([, text = '']) =>
+    text
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+test('no link of an installed page is dead, nor one of the README, and what pages name is installed', () => {
+  const doc = at(PREFIX, 'share', 'doc', 'eventd');
+  const pages = (readdirSync(doc, { recursive: true }) as string[]).filter((name) => name.endsWith('.md'));
+  for (const page of ['query-language.md', 'access-control.md', 'client.md', 'spec/07-query-execution.md'])
+    assert.ok(pages.includes(page), page);
+  const dead = [join(PROJECT, 'README.md'), ...pages.map((page) => join(doc, page))].flatMap(deadLinks);
+  assert.deepEqual(dead, []);
+  // The source is not installed: of a link to it the words stay.
+  assert.match(readFileSync(join(doc, 'exactly-once.md'), 'utf8'), /\(watermarks\.ts\)/);
 });
 
 test('[HOST-25] the seed names the installed program and its stop time is that of the unit', async () => {

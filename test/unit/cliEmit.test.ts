@@ -15,6 +15,7 @@ async function emit(
 ) {
   const sizes: number[] = [];
   const through: unknown[] = [];
+  const warnings: string[] = [];
   let closed = false;
   const path: string[] = [];
   const failure = await runEmit(
@@ -27,6 +28,7 @@ async function emit(
       stdout: new PassThrough(),
       plan: () => Promise.reject(new Error('emit plans nothing')),
       paint: (_, text) => text,
+      warn: (text) => void warnings.push(text),
       signal: new AbortController().signal,
     },
     async (socket) => {
@@ -48,7 +50,7 @@ async function emit(
     () => null,
     (error: unknown) => error,
   );
-  return { sizes, through, failure, closed, path };
+  return { sizes, through, failure, closed, path, warnings };
 }
 
 const all = (batch: readonly EmitEntry[]): EmitOutcome => ({ emitted: batch.length, error: null });
@@ -98,4 +100,18 @@ test('[HOST-76] bad JSON is found before anything is connected', async () => {
   assert.ok(failure instanceof Error);
   assert.match(failure.message, /^JSON: key in double quotes expected/);
   assert.deepEqual(path, []);
+});
+
+test('[QL-44] a payload that no query can show is stored with one warning, which names the first', async () => {
+  const text =
+    'warning: %: the payload is no JSON object; it is stored, but queries cannot search or show it';
+  for (const json of ['[1,2]', '"str"', '1', 'true', JSON.stringify(Array(20).fill(0))]) {
+    const { through, warnings } = await emit(['a.b', json], '', all);
+    assert.deepEqual([through.length, warnings], [1, [text.replace('%', 'JSON')]]);
+  }
+  const map = JSON.stringify(Object.fromEntries(Array.from({ length: 20 }, (_, i) => [`k${i}`, i])));
+  for (const json of ['{}', '{"a":1}', map, 'null'])
+    assert.deepEqual((await emit(['a.b', json], '', all)).warnings, []);
+  const { through, warnings } = await emit(['a.b', '-'], '{}\n\n1\n2\n', all);
+  assert.deepEqual([through.length, warnings], [3, [text.replace('%', 'standard input, line 3')]]);
 });

@@ -66,6 +66,7 @@ test('[CFG-71] the configuration table has a row for every setting and says whic
   const text = readFileSync(join(root, 'docs/configuration.md'), 'utf8');
   for (const name of SETTING_NAMES)
     assert.equal(text.split('\n').filter((line) => line.startsWith(`| \`${name}\` |`)).length, 1, name);
+  assert.equal(text.match(/^\| value \|/gm)?.length, 1, 'one table: no setting is without effect');
   assert.match(text, /`StorageShards` .*\| restart \|/);
   assert.match(text, /`MaxBatchSize` .*\| at once \|/);
 });

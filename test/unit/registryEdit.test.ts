@@ -36,7 +36,13 @@ test('[HOST-64] get prints a value, a setting by its name alone, or a whole key'
     assert.equal(await run('get', 'EventRetentionDays'), 'dword:00000007');
     assert.equal(await run('get', 'machine/system/eventd', '@'), '"unnamed"');
     assert.equal(await run('get', `${KEY}\\Security\\Events`), '"*"=sddl:"O:SYG:SYD:(A;;0x1;;;SY)"');
-    await assert.rejects(run('get', 'QueryTimeoutMs'), { code: 'ENOENT' });
+    await assert.rejects(run('get', 'QueryTimeoutMs'), {
+      code: 'ENOENT',
+      message: `no value "QueryTimeoutMs" in ${KEY}; the default is 30000`,
+    });
+    await assert.rejects(run('get', KEY, 'DebugSocketPath'), {
+      message: `no value "DebugSocketPath" in ${KEY}`,
+    });
     await assert.rejects(run('get', 'Nowhere'), { code: 'ENOENT', message: /no key Nowhere/ });
   }));
 
@@ -62,6 +68,17 @@ test('[HOST-64] set refuses what eventd would ignore and says what it expects', 
       [['EventRetentionDays', '99999999999'], /too large/],
       [['EventRetentionDays', 'qword:0000000000000001'], /found REG_QWORD, expected REG_DWORD/],
       [['QuerySocketPath', '"relative"'], /found the relative path "relative"/],
+      [
+        ['EventRetentionMaxBytes', '10MB'],
+        /^EventRetentionMaxBytes takes a whole number of bytes, such as 10485760$/,
+      ],
+      [
+        ['eventretentiondays', 'x'],
+        /^EventRetentionDays takes a whole number of days from 1 to 3650, such as 30$/,
+      ],
+      [['QuerySocketPath', 'q.sock'], /^QuerySocketPath takes an absolute path, such as /],
+      [['AdminGroups', 'a:b'], /^AdminGroups takes names with commas between them/],
+      [['EventRetentionMaxBytes', 'qword:1'], /value:7: expected 16 hex digits/],
       [[KEY, 'Unknown', 'bare'], /value:1: expected "text", dword:/],
       [[KEY, 'Unknown', 'dword:1'], /value:7: expected 8 hex digits, found 1/],
       [[KEY, 'Unknown', '-'], /use del/],

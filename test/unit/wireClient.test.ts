@@ -35,7 +35,8 @@ test('[WIRE-7] [WIRE-20] an error after results ends the iteration with its clas
       error instanceof QueryFailure &&
       error.class === 'parse error' &&
       error.position === 8 &&
-      error.detail === 'character 8: expected a clause, found "WERE"',
+      error.detail === 'expected a clause, found "WERE"' &&
+      error.message.startsWith('parse error: character 8: expected'),
   );
   assert.deepEqual(seen, [1n]);
 });
