@@ -55,8 +55,8 @@ export const MUTANTS = [
   {
     ids: 'ING-63',
     removed: 'the WAL is checkpointed once it is long',
-    file: 'dist/src/stores/shardCommitter.js',
-    find: 'if (this.#sinceCheckpoint < CHECKPOINT_BYTES)',
+    file: 'dist/src/stores/walCheckpoint.js',
+    find: 'if (pending < (this.#left === 0 ? limit : this.#left + RETRY_BYTES))',
     replace: 'if (true)',
     tests: ['integration/shard-committer', 'integration/spec-ingest-writer'],
   },
