@@ -177,7 +177,7 @@ export class QueryReader {
       case 'everything':
         return { restrict: (where) => where, shown: null, readable: this.#cross, decided: null };
       case 'nothing':
-        return this.#tailAccess(await this.#restrict(NO_NAMES, null, () => {}), null);
+        return this.#tailAccess(await this.#restrict(NO_NAMES, null), null);
       case 'various': {
         const asked = await find();
         const present = joined(kept?.present ?? NO_NAMES, asked);
@@ -207,7 +207,7 @@ export class QueryReader {
   }
 
   /** Decides about these names; `known` is what was decided about others. */
-  #restrict(present: PresentFields, known: QueryAccess | null, count: CountName): Promise<QueryAccess> {
+  #restrict(present: PresentFields, known: QueryAccess | null, count?: CountName): Promise<QueryAccess> {
     const { type, identifier, resolve } = this.#side;
     const data = {
       type,

@@ -42,7 +42,7 @@ export interface RestrictedData {
   /** Those of these identifiers that have records in the time range: no others can make a refusal (ACL-34). */
   readonly occurring: (names: readonly string[]) => Promise<readonly string[]>;
   /** Refuses the query by throwing when the caller may see too much to decide about. */
-  readonly count?: CountName;
+  readonly count?: CountName | undefined;
 }
 
 /** Fields that a query looks at, whatever the identifier, as often as it does. */

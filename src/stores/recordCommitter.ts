@@ -264,7 +264,7 @@ export class RecordCommitter {
       const elapsedMs = ended - this.#lastEnd;
       this.#load = observeBatch(this.#load, { rows: records, elapsedMs, commitMs });
       this.#lastEnd = ended;
-      this.#checkpoint.committed(bytes);
+      this.#checkpoint.committed();
     }
     const { holds, status } = this.#source;
     const waiting = holds ? limits.maxBatchSize : status.waiting / this.#recordBytes;

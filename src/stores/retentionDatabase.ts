@@ -6,6 +6,7 @@ import { type Stats, statSync } from 'node:fs';
 import { native } from '../native/addon.js';
 import { isCorruption, StoreError, sqliteCode } from './storeError.js';
 import { openStore, realPath, type StoreConnection, type StoreSchema } from './storeFile.js';
+import { pendingFrames } from './walCheckpoint.js';
 
 /** ms to wait for a lock: under a lease nobody but an administrator can hold it. */
 const BUSY_TIMEOUT_MS = 1000;
@@ -86,7 +87,7 @@ export class RetentionDatabase {
   /** Moves the WAL into the database where enough has come together; needs no lease, and waits for nobody. */
   checkpointWhenDue(atBytes: number): void {
     const pending = this.#pendingFrames('NOOP');
-    if (pending > 0n && pending * this.#pageSize >= BigInt(atBytes)) this.#pendingFrames('PASSIVE');
+    if (pending > 0 && pending * Number(this.#pageSize) >= atBytes) this.#pendingFrames('PASSIVE');
   }
 
   /** Remembers what an error says of the file: a damaged one gets no checkpoint at close (FAIL-13). */
@@ -119,13 +120,12 @@ export class RetentionDatabase {
   }
 
   /** Frames that are not in the database; 0 while somebody else checkpoints. */
-  #pendingFrames(mode: 'NOOP' | 'PASSIVE'): bigint {
+  #pendingFrames(mode: 'NOOP' | 'PASSIVE'): number {
     try {
-      const [state] = this.db.pragma(`wal_checkpoint(${mode})`) as { log: bigint; checkpointed: bigint }[];
-      return state === undefined ? 0n : state.log - state.checkpointed;
+      return pendingFrames(this.db, mode);
     } catch (error) {
       this.met(error);
-      return 0n;
+      return 0;
     }
   }
 

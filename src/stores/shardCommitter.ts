@@ -152,7 +152,7 @@ export class ShardCommitter {
     this.#settle(batch);
     this.#announcer?.committed(this.#lastId, rows);
     const commitMs = this.#measure(rows, started);
-    this.#checkpoint.committed(batch.segment?.bytes ?? 0);
+    this.#checkpoint.committed();
     const waiting = this.#waiting();
     return {
       rows,

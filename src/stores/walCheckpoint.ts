@@ -11,8 +11,21 @@ export const CHECKPOINT_BYTES = 16 * 1024 * 1024;
 export const TRICKLE_CHECKPOINT_BYTES = CHECKPOINT_BYTES / 4;
 /** Further bytes before the next attempt when one has left something. */
 const RETRY_BYTES = CHECKPOINT_BYTES / 4;
-/** Bytes of a commit's records below which it is part of a trickle. */
+/** Bytes that a commit adds to the WAL below which it is part of a trickle. */
 const TRICKLE_BYTES = 64 * 1024;
+
+/** PASSIVE moves what it can and never waits for readers (ING-64, ING-65); NOOP only looks. */
+type CheckpointMode = 'NOOP' | 'PASSIVE';
+
+/**
+ * Frames of the WAL that are not in the database, after a checkpoint of this mode; 0 while somebody else makes one.
+ *
+ * @throws SQLite's error
+ */
+export function pendingFrames(db: Database, mode: CheckpointMode): number {
+  const [state] = db.pragma(`wal_checkpoint(${mode})`) as { log: bigint; checkpointed: bigint }[];
+  return state === undefined ? 0 : Number(state.log - state.checkpointed);
+}
 
 export interface CheckpointFailure {
   readonly code: string;
@@ -24,7 +37,9 @@ export class WalCheckpoint {
   readonly #db: Database;
   readonly #file: string;
   readonly #pageSize: number;
-  /** Bytes that the last attempt has left in the WAL, because of a reader or a failure. */
+  /** Bytes in the WAL after the last commit. */
+  #pending = 0;
+  /** Bytes that the last attempt has left there, because of a reader or a failure. */
   #left = 0;
   #fails = false;
   #failure: CheckpointFailure | null = null;
@@ -36,15 +51,18 @@ export class WalCheckpoint {
     this.#pageSize = Number(db.pragma('page_size', { simple: true }));
   }
 
-  /** A transaction with so many bytes of records was committed. */
-  committed(bytes: number): void {
+  /** A transaction was committed. */
+  committed(): void {
     const pending = this.#pendingBytes('NOOP');
     if (pending === null) return;
+    const added = pending - this.#pending;
+    this.#pending = pending;
     // Somebody else has moved what was left.
     if (pending < this.#left) this.#left = 0;
-    const limit = bytes < TRICKLE_BYTES ? TRICKLE_CHECKPOINT_BYTES : CHECKPOINT_BYTES;
+    const limit = added < TRICKLE_BYTES ? TRICKLE_CHECKPOINT_BYTES : CHECKPOINT_BYTES;
     if (pending < (this.#left === 0 ? limit : this.#left + RETRY_BYTES)) return;
     this.#left = this.#pendingBytes('PASSIVE') ?? pending;
+    this.#pending = this.#left;
   }
 
   /** Why a checkpoint failed: the first failure of a row of them, once (FAIL-11). */
@@ -54,15 +72,12 @@ export class WalCheckpoint {
     return failure;
   }
 
-  /**
-   * Page bytes of the WAL that are not in the database, after a checkpoint of this mode; null = it failed.
-   * PASSIVE moves what it can and never waits for readers (ING-64, ING-65).
-   */
-  #pendingBytes(mode: 'NOOP' | 'PASSIVE'): number | null {
+  /** Null = it failed. */
+  #pendingBytes(mode: CheckpointMode): number | null {
     try {
-      const [state] = this.#db.pragma(`wal_checkpoint(${mode})`) as { log: bigint; checkpointed: bigint }[];
+      const frames = pendingFrames(this.#db, mode);
       if (mode === 'PASSIVE') this.#fails = false;
-      return state === undefined ? 0 : Number(state.log - state.checkpointed) * this.#pageSize;
+      return frames * this.#pageSize;
     } catch (error) {
       // The batch is committed and the WAL keeps it; the next checkpoint tries again.
       if (mode === 'PASSIVE') this.#failed(error);
